@@ -1,0 +1,1 @@
+"""Keyway, a PKCS #11 gateway."""
