@@ -1,0 +1,90 @@
+# Every target installs what it needs, and does nothing where nothing is to be done.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# rustup's own directory, for shells that have not been told about it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
+BIN := .venv/bin
+APT := packaging/apt/install.sh
+CARGO_FLAGS := --locked --quiet
+# Options for pytest, as in: make test PYTEST="-k wire"
+PYTEST ?=
+
+
+.PHONY: help demo test lint bench build docs format clean
+
+help: ## Show this text
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: .system-demo .venv/.installed .native ## See a token used through the gateway, its module killed, and used again
+	@$(BIN)/keyway run --token demo -- $(BIN)/python demo/demo.py
+
+test: .system-test .venv/.developer .native ## Run every test, Rust and Python
+	@cargo test $(CARGO_FLAGS) --workspace
+	@$(BIN)/python -m pytest $(PYTEST)
+
+lint: .system-build .venv/.developer .rust ## Check style, types, the import rules, and that generated files are fresh
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@mkdir -p .cache
+	@$(BIN)/lint-imports --no-cache >.cache/lint-imports || { cat .cache/lint-imports; exit 1; }
+	@$(BIN)/python spec/generate.py --check
+	@cargo fmt --all --check
+	@cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+bench: .system-test .venv/.developer .native ## Measure Keyway beside the module alone and beside p11-kit
+	@$(BIN)/python bench/run.py
+
+build: .system-build .venv/.installed .native ## Compile libkeyway.so and keyway-host into target/release
+
+docs: .venv/.developer .rust ## Write the generated code and reference pages anew
+	@$(BIN)/python spec/generate.py
+
+format: .venv/.developer .rust ## Format all sources
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format --quiet .
+	@cargo fmt --all
+
+clean: ## Remove everything that was built or installed here
+	rm -rf .venv .cache target build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+
+.PHONY: .system-build .system-demo .system-test .rust .native
+
+.system-build:
+	@$(APT) packaging/apt/build.txt
+
+.system-demo:
+	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt
+
+.system-test:
+	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt packaging/apt/test.txt $(wildcard tests/*/apt.txt)
+
+.rust:
+	@command -v cargo >/dev/null || { echo "keyway: no Rust toolchain; see https://rustup.rs" >&2; exit 1; }
+	@cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
+		{ echo "keyway: this Rust toolchain lacks rustfmt or clippy: rustup component add rustfmt clippy" >&2; exit 1; }
+
+.native:
+	@command -v cargo >/dev/null || { echo "keyway: no Rust toolchain; see https://rustup.rs" >&2; exit 1; }
+	@cargo build $(CARGO_FLAGS) --release -p keyway-module -p keyway-host
+
+.venv/bin/python: | .system-build
+	@[ -n "$(PYTHON)" ] || { echo "keyway: no Python 3.11 or newer found" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "keyway: $(PYTHON) is older than 3.11; choose another with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml packaging/constraints.txt | .venv/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt -e .
+	@touch $@
+
+.venv/.developer: pyproject.toml packaging/constraints.txt | .venv/bin/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt -e '.[dev]'
+	@touch .venv/.installed $@
