@@ -14,6 +14,8 @@ APT := packaging/apt/install.sh
 CARGO_FLAGS := --locked --quiet
 # Options for pytest, as in: make test PYTEST="-k wire"
 PYTEST ?=
+# Options for the benchmark, as in: make bench BENCH="--only sign"
+BENCH ?=
 
 
 .PHONY: help demo test lint bench build docs format clean
@@ -39,7 +41,7 @@ lint: .system-build .venv/.developer .rust ## Check style, types, the import rul
 	@cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 bench: .system-test .venv/.developer .native ## Measure Keyway beside the module alone and beside p11-kit
-	@$(BIN)/python bench/run.py
+	@$(BIN)/keyway run -- $(BIN)/python bench/run.py $(BENCH)
 
 build: .system-build .venv/.installed .native ## Compile libkeyway.so and keyway-host into target/release
 
