@@ -1,0 +1,285 @@
+"""Take one sample of one figure from one subject."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from count_frames import counting
+from subjects import KEYWAY, Environment, Subject
+
+__all__ = ["Cost", "Figure", "Sample", "Traffic", "build_load", "count_traffic", "prepare", "sample"]
+
+HERE = Path(__file__).resolve().parent
+CALL_DEADLINE = 120.0  # seconds that one sample may take before it counts as failed
+REAP_DEADLINE = 0.3  # seconds to wait until a server has reaped the process that served the sample
+TICK = 1e6 / os.sysconf("SC_CLK_TCK")  # microseconds
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing that is measured.
+
+    Attributes:
+        name: Its key in the results.
+        operation: Operation of the load generator, or `listing` for pkcs11-tool.
+        threads: Threads, each with its own session.
+        count: Processes or listed keys; 0 for operations that are measured over time.
+        pause_us: Pause between two steps, in microseconds. The rate is then that of the median step.
+    """
+
+    name: str
+    operation: str
+    threads: int = 1
+    count: int = 0
+    pause_us: int = 0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU time in microseconds, and the frames that the daemon relayed for it.
+
+    Attributes:
+        client: Of the measuring process, within the measured window.
+        daemon: Of the daemon or server itself, for the whole process.
+        host: Of the processes that the server started for it and that have ended, for the whole process.
+        frames: Frames relayed by the daemon for the whole process; 0 where the module does not tell.
+    """
+
+    client: float = 0.0
+    daemon: float = 0.0
+    host: float = 0.0
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one step sends: calls that wait for their reply, and calls that do not."""
+
+    round_trips: float
+    posted: float
+
+    def __str__(self) -> str:
+        return f"{self.round_trips:.2f}" + (f" + {self.posted:.2f} posted" if self.posted else "")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One slice.
+
+    Attributes:
+        rate: Operations per second.
+        median_us: Median latency of one, in microseconds.
+        p99_us: Its 99th percentile.
+        ops: Operations within the measured window.
+        steps: Operations of the whole process, warm-up included.
+        errors: Operations that failed.
+        last_error: CK_RV of the last one that failed.
+        cost: What all this cost.
+    """
+
+    rate: float
+    median_us: float
+    p99_us: float
+    ops: int
+    steps: int
+    errors: int
+    last_error: int
+    cost: Cost
+
+
+def build_load(directory: Path) -> Path:
+    """Compile the load generator.
+
+    Args:
+        directory: Where the binary goes.
+
+    Raises:
+        subprocess.CalledProcessError: gcc fails, most likely because libp11-kit-dev is not installed.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    source, binary = HERE / "load.c", directory / "load"
+    if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
+        include = "-I/usr/include/p11-kit-1"
+        subprocess.run(
+            ["gcc", "-O2", "-Wall", "-Wextra", include, str(source), "-o", str(binary), "-lpthread", "-ldl"], check=True
+        )
+    return binary
+
+
+def prepare(load: Path, module: Path, *, listing: int = 0) -> None:
+    """Create the signing keys, or key objects for the listing until there are `listing` of them."""
+    what = ["-n", str(listing), str(module), "prepare-listing"] if listing else [str(module), "prepare"]
+    subprocess.run([str(load), *what], check=True, stdout=subprocess.DEVNULL, timeout=CALL_DEADLINE)
+
+
+def sample(figure: Figure, subject: Subject, environment: Environment, load: Path, seconds: float) -> Sample:
+    """Take one sample.
+
+    Args:
+        figure: What to measure.
+        subject: The way to the token.
+        environment: Token and PIN.
+        load: The compiled load generator.
+        seconds: Length of a slice that is measured over time.
+    """
+    stats = load.with_name("round-trips.jsonl")
+    if subject.name == KEYWAY:
+        subject = subject.adding("KEYWAY_STATS", str(stats))
+    with _accounting(subject, stats) as costs:
+        if figure.operation == "listing":
+            answer = _listing(figure, subject, environment)
+        else:
+            warmup = min(0.25, seconds / 4)
+            arguments = ["-t", str(figure.threads), "-s", str(seconds), "-w", str(warmup), "-p", str(figure.pause_us)]
+            if figure.count:
+                arguments += ["-n", str(figure.count)]
+            answer = _load(load, arguments, figure.operation, subject)
+    rate = float(answer["ops_per_second"])
+    if figure.pause_us and answer["median_us"] > 0:
+        rate = 1e6 / float(answer["median_us"])
+    server = costs[0] if costs else Cost()
+    return Sample(
+        rate=rate,
+        median_us=float(answer["median_us"]),
+        p99_us=float(answer["p99_us"]),
+        ops=int(answer["ops"]),
+        steps=int(answer["steps"]),
+        errors=int(answer["errors"]),
+        last_error=int(answer["last_error"]),
+        cost=Cost(float(answer["client_cpu_us"]), server.daemon, server.host, server.frames),
+    )
+
+
+def count_traffic(figure: Figure, subject: Subject, environment: Environment, load: Path, steps: int) -> Traffic | None:
+    """Count the round trips of one step (a signature, a whole listing) by reading the frames between the two ends.
+
+    The cost of opening and of learning is taken out by counting two runs of different length.
+
+    Args:
+        figure: What to count.
+        subject: The way to the token.
+        environment: Token and PIN.
+        load: The compiled load generator.
+        steps: Steps by which the runs differ.
+
+    Returns:
+        None where the subject has no socket to listen at, or fails.
+    """
+    if subject.socket is None:
+        return None
+    protocol = "native" if subject.name == KEYWAY else subject.name
+    relay = subject.socket.with_name(f"{subject.socket.name}.counted")
+    seen: list[tuple[int, int]] = []
+    with counting(protocol, subject.socket, relay) as counts:
+        counted = subject.through(relay)
+        for run in (1,) if figure.operation == "listing" else (steps, 2 * steps):
+            before = counts.requests, counts.replies
+            if figure.operation == "listing":
+                answer = _listing(figure, counted, environment)
+            else:
+                answer = _load(load, ["-t", str(figure.threads), "-n", str(run)], figure.operation, counted)
+            if answer["errors"]:
+                return None
+            seen.append((counts.requests - before[0], counts.replies - before[1]))
+    if figure.operation == "listing":
+        (requests, replies), per = seen[0], 1
+    else:
+        requests, replies = seen[1][0] - seen[0][0], seen[1][1] - seen[0][1]
+        per = steps * figure.threads
+    return Traffic(replies / per, (requests - replies) / per)
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    print(f"  ! {reason}", flush=True)
+    return {
+        "ops_per_second": 0.0,
+        "median_us": 0.0,
+        "p99_us": 0.0,
+        "ops": 0,
+        "steps": 0,
+        "errors": 1,
+        "last_error": 0,
+        "client_cpu_us": 0.0,
+    }
+
+
+def _load(load: Path, arguments: list[str], operation: str, subject: Subject) -> dict[str, Any]:
+    command = [str(load), *arguments, str(subject.module), operation]
+    try:
+        done = subprocess.run(
+            command, env=subject.environment(), capture_output=True, text=True, timeout=CALL_DEADLINE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return _failed(f"{subject.name}: {operation} hangs")
+    if done.returncode != 0:
+        return _failed(f"{subject.name}: {operation} ends with status {done.returncode}: {done.stderr.strip()}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def _listing(figure: Figure, subject: Subject, environment: Environment) -> dict[str, Any]:
+    command = ["pkcs11-tool", "--module", str(subject.module), "--token-label", environment.token]
+    command += ["--login", "--pin", "env:KEYWAY_PIN", "--list-objects"]
+    start = time.monotonic()
+    try:
+        done = subprocess.run(
+            command, env=subject.environment(), capture_output=True, text=True, timeout=CALL_DEADLINE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return _failed(f"{subject.name}: pkcs11-tool hangs")
+    taken = time.monotonic() - start
+    keys = done.stdout.count("Key Object;")
+    if done.returncode != 0 or keys < figure.count:
+        return _failed(
+            f"{subject.name}: pkcs11-tool lists {keys} keys, status {done.returncode}: {done.stderr.strip()}"
+        )
+    return {
+        "ops_per_second": 1 / taken,
+        "median_us": taken * 1e6,
+        "p99_us": taken * 1e6,
+        "ops": 1,
+        "steps": 1,
+        "errors": 0,
+        "last_error": 0,
+        "client_cpu_us": 0.0,
+    }
+
+
+@contextmanager
+def _accounting(subject: Subject, stats: Path) -> Iterator[list[Cost]]:
+    """Collect what the server side spends while the context is open; the list holds it afterwards."""
+    costs: list[Cost] = []
+    stats.unlink(missing_ok=True)
+    if subject.server is None:
+        yield costs
+        return
+    own, children = _cpu_us(subject.server)
+    yield costs
+    deadline = time.monotonic() + REAP_DEADLINE
+    while _cpu_us(subject.server)[1] == children and time.monotonic() < deadline:
+        time.sleep(0.01)
+    after = _cpu_us(subject.server)
+    costs.append(Cost(daemon=after[0] - own, host=after[1] - children, frames=_frames(stats)))
+
+
+def _cpu_us(pid: int) -> tuple[float, float]:
+    """CPU time of a process and of its children that have ended, in microseconds (proc(5): stat, fields 14 to 17)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    user, system, children_user, children_system = (int(f) for f in fields[11:15])
+    return (user + system) * TICK, (children_user + children_system) * TICK
+
+
+def _frames(stats: Path) -> int:
+    """Frames that passed the daemon: two for a round trip, one for a posted call."""
+    if not stats.exists():
+        return 0
+    lines = [json.loads(line) for line in stats.read_text().splitlines()]
+    return sum(2 * int(line["round_trips"]) + int(line["posted"]) for line in lines)

@@ -1,0 +1,121 @@
+"""What the benchmark says must be true: the counting and the judging are tested, the measuring is not.
+
+python -m unittest discover bench
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import tempfile
+import threading
+import unittest
+from pathlib import Path
+
+from count_frames import FRAMINGS, FrameScanner, counting
+from measure import Cost, Sample
+from report import Target, judge, ratio
+from subjects import unix_path
+
+NATIVE = FRAMINGS["native"]
+P11KIT = FRAMINGS["p11-kit"]
+
+
+def native_frame(body: bytes) -> bytes:
+    """A frame of the native wire, of which only the length matters here."""
+    return struct.pack(">I28x", len(body)) + body
+
+
+def p11kit_frame(options: bytes, body: bytes) -> bytes:
+    """A frame of p11-kit's RPC."""
+    return struct.pack(">III", 16, len(options), len(body)) + options + body
+
+
+def taken(rate: float, errors: int = 0) -> Sample:
+    """A sample with this rate."""
+    return Sample(rate, 1.0, 1.0, 1, 1, errors, 0, Cost())
+
+
+class Counting(unittest.TestCase):
+    def test_frames_are_counted_however_the_bytes_are_cut(self) -> None:
+        streams = (
+            (NATIVE, b"\x81" + native_frame(b"") + native_frame(b"x" * 300) + native_frame(b"y")),
+            (P11KIT, b"\0" + p11kit_frame(b"client", b"") + p11kit_frame(b"", b"z" * 99) + p11kit_frame(b"", b"")),
+        )
+        for framing, stream in streams:
+            for size in (1, 7, len(stream)):
+                with self.subTest(header=framing.header, size=size):
+                    scanner = FrameScanner(framing)
+                    for at in range(0, len(stream), size):
+                        scanner.feed(stream[at : at + size])
+                    assert scanner.frames == 3
+
+    def test_a_header_counts_when_it_is_complete_and_the_preamble_never(self) -> None:
+        scanner = FrameScanner(NATIVE)
+        assert scanner.feed(b"\x81") == 0
+        assert scanner.feed(native_frame(b"body")[:31]) == 0
+        assert scanner.feed(native_frame(b"body")[31:]) == 1
+
+    def test_the_relay_passes_bytes_on_and_counts_both_directions(self) -> None:
+        with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as listener:
+            directory = Path(name)
+            listener.bind(str(directory / "server"))
+            listener.listen(1)
+
+            def answer() -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    while peer.recv(4096):
+                        peer.sendall(b"\x81" + native_frame(b"reply"))
+
+            server = threading.Thread(target=answer)
+            server.start()
+            with counting("native", directory / "server", directory / "relay") as counts:
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(directory / "relay"))
+                    client.sendall(b"\x81" + native_frame(b"posted") + native_frame(b"request"))
+                    expected = b"\x81" + native_frame(b"reply")
+                    assert client.recv(len(expected), socket.MSG_WAITALL) == expected
+                server.join()
+                assert (counts.requests, counts.replies) == (2, 1)
+
+
+class Judging(unittest.TestCase):
+    TARGET = Target("sign", "keyway/p11-kit", ">=", 1.4)
+
+    def test_the_ratio_is_the_median_of_the_rounds(self) -> None:
+        rounds = {"keyway": [taken(30), taken(20), taken(90)], "p11-kit": [taken(10), taken(10), taken(10)]}
+        found = ratio(rounds, "keyway", "p11-kit")
+        assert found is not None
+        assert (found.median, found.low, found.high) == (3.0, 2.0, 9.0)
+
+    def test_a_target_is_reached_at_its_bound_and_not_below(self) -> None:
+        for rate, reached in ((14.0, True), (13.9, False)):
+            figures = {"sign": {"keyway": [taken(rate)], "p11-kit": [taken(10)]}}
+            assert judge(self.TARGET, figures, {}).reached == reached
+
+    def test_a_missing_subject_is_not_reached(self) -> None:
+        verdict = judge(self.TARGET, {"sign": {"p11-kit": [taken(10)]}}, {})
+        assert (verdict.measured, verdict.reached) == (None, False)
+
+    def test_a_figure_with_failed_operations_is_not_reached(self) -> None:
+        figures = {"sign": {"keyway": [taken(99, errors=1)], "p11-kit": [taken(10)]}}
+        assert not judge(self.TARGET, figures, {}).reached
+
+    def test_an_absolute_quantity_has_to_be_known(self) -> None:
+        target = Target("sign", "round trips", "<=", 1.0)
+        assert not judge(target, {}, {}).reached
+        assert judge(target, {}, {("sign", "round trips"): 1.0}).reached
+        assert not judge(target, {}, {("sign", "round trips"): 2.0}).reached
+
+
+class Addresses(unittest.TestCase):
+    def test_unix_paths_are_found_and_nothing_else(self) -> None:
+        for address in ("unix:path=/run/k", "unix:///run/k", "unix:/run/k", "/run/k"):
+            assert unix_path(address) == Path("/run/k")
+        for address in ("", "tls://host:1", "tcp:127.0.0.1:1"):
+            assert unix_path(address) is None
+
+
+if __name__ == "__main__":
+    unittest.main()
