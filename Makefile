@@ -84,7 +84,7 @@ clean: ## Remove everything that was built or installed here
 	@$(PYTHON) -m venv .venv
 
 .venv/.installed: pyproject.toml packaging/constraints.txt | .venv/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt -e '.[demo]'
 	@touch $@
 
 .venv/.developer: pyproject.toml packaging/constraints.txt | .venv/bin/python
