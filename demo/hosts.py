@@ -11,7 +11,9 @@ __all__ = ["holding", "kill"]
 
 
 def holding(daemon: int, library: str) -> list[int]:
-    """Return the daemon's module hosts that have a library loaded.
+    """Return the daemon's module hosts for a library.
+
+    Their command line tells, since what they have mapped is hidden from other processes of the user.
 
     Args:
         daemon: process id of the daemon.
@@ -22,7 +24,8 @@ def holding(daemon: int, library: str) -> list[int]:
         with contextlib.suppress(OSError):
             # The fourth field is the parent; the second, in parentheses, may itself hold spaces.
             parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == daemon and library in (directory / "maps").read_text():
+            command = (directory / "cmdline").read_text()
+            if parent == daemon and "keyway-host" in command and library in command:
                 found.append(int(directory.name))
     return sorted(found)
 
