@@ -137,6 +137,17 @@ pub enum MemberKind {
     Template(u8),
     /// CK_MECHANISM_PTR.
     Mechanism,
+    /// A pointer to a zero-terminated text.
+    Text,
+    /// A pointer to what the value of another member says: a structure, or bytes.
+    Choice {
+        /// Index of the `Length` member.
+        length: u8,
+        /// Index of the `Ulong` member that decides.
+        selector: u8,
+        /// Its value and the shape that goes with it; all other values mean bytes.
+        shapes: &'static [(u64, u16)],
+    },
 }
 
 /// Where the length of a `StringSized` member is found.
