@@ -15,7 +15,7 @@ pub enum Bytes<'a> {
 /// An output buffer as the caller offers it: *room* in the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// What the length pointer points to; None if that pointer is NULL.
+    /// What the length pointer points to (C_FindObjects: the maximum argument); None if that pointer is NULL.
     pub length: Option<u64>,
     /// Whether the buffer pointer is not NULL.
     pub buffer: bool,
@@ -63,9 +63,9 @@ pub enum Member<'a> {
     Array(&'a [u8]),
     /// `ulongs N`.
     Ulongs(Vec<u64>),
-    /// `string`, `string_bits`, `string_sized`, `string_cell`.
+    /// `string`, `string_bits`, `string_sized`, `string_cell`, `text`.
     String(Bytes<'a>),
-    /// `cell`.
+    /// `cell`, `object_cell`.
     Cell(Option<u64>),
     /// `version`: major and minor.
     Version(Option<[u8; 2]>),
@@ -79,6 +79,8 @@ pub enum Member<'a> {
     Template(Template<'a>),
     /// `mechanism`.
     Mechanism(Option<Mechanism<'a>>),
+    /// `choice`.
+    Parameter(Parameter<'a>),
 }
 
 /// A mechanism with its parameter.
@@ -133,7 +135,7 @@ pub enum AttributeValue<'a> {
     Unavailable,
 }
 
-/// An argument of a call or of its reply.
+/// An argument of a call or of its reply. Kinds without a request value (or reply value) have no entry in the list of a request (or reply).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'a> {
     /// `ulong`, and `object` beyond the first.
