@@ -7,7 +7,7 @@
  * random16         C_GenerateRandom of 16 bytes
  * open-context     C_Initialize, C_GetSlotList, C_OpenSession, C_CloseSession, C_Finalize (one thread)
  * contexts         -n processes call C_Initialize at once; ends when each has a session or has failed
- * prepare          creates the signing keys as token objects, unless they exist
+ * prepare          creates the signing keys as token objects, unless they exist, and removes those of a listing
  * prepare-listing  creates key pairs until the token holds -n key objects for the listing
  *
  * The token is named by KEYWAY_TOKEN (its label) and opened with KEYWAY_PIN. With -n the four measured operations make
@@ -494,6 +494,14 @@ static void contexts(const struct options *o)
 
 /* ---- Preparation and the command line ----------------------------------------------------------------------- */
 
+/* SoftHSM reads every object of a token when it is initialised, so keys left behind would slow the contexts down. */
+static void remove_listing(CK_SESSION_HANDLE session, CK_OBJECT_CLASS class, CK_OBJECT_HANDLE *room, CK_ULONG count)
+{
+    CK_ULONG found = find_objects(session, class, LISTING_LABEL, room, count);
+    for (CK_ULONG i = 0; i < found; i++)
+        must(p11->C_DestroyObject(session, room[i]), "C_DestroyObject");
+}
+
 static void prepare(const struct options *o, int listing)
 {
     CK_OBJECT_HANDLE found[1024];
@@ -507,6 +515,8 @@ static void prepare(const struct options *o, int listing)
         for (CK_ULONG i = have; 2 * i < (CK_ULONG)o->count; i++)
             generate_pair(session, CKM_EC_KEY_PAIR_GEN, LISTING_LABEL, (unsigned char)(i + 16));
     } else {
+        remove_listing(session, CKO_PRIVATE_KEY, found, 1024);
+        remove_listing(session, CKO_PUBLIC_KEY, found, 1024);
         if (find_objects(session, CKO_PRIVATE_KEY, RSA_LABEL, found, 1) == 0)
             generate_pair(session, CKM_RSA_PKCS_KEY_PAIR_GEN, RSA_LABEL, 1);
         if (find_objects(session, CKO_PRIVATE_KEY, P256_LABEL, found, 1) == 0)

@@ -8,13 +8,14 @@ See bench/README.md for what the figures mean.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,19 @@ def measure(figure: Figure, present: Sequence[Subject], bench: Bench, results: R
     print(flush=True)
 
 
+@contextlib.contextmanager
+def awake(processors: int) -> Iterator[None]:
+    """Keep this many processors from idling, by processes that give way to every other."""
+    spin = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
+    spinners = [subprocess.Popen([sys.executable, "-c", spin]) for _ in range(processors)]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
 def package_version(name: str) -> str:
     """Version of an installed Debian package, or `unknown`."""
     try:
@@ -195,6 +209,7 @@ def arguments() -> argparse.Namespace:
     add("--json", type=Path, default=BUILD / "results.json", help="where the results go")
     add("--build", type=Path, default=BUILD, help="where the load generator is built")
     add("--p11-kit-module", action="store_true", help="let p11-kit serve the module itself, not its tokens by URI")
+    add("--busy", action="store_true", help="keep idle processors awake meanwhile")
     add("--check", action="store_true", help="exit with status 1 unless every target is reached")
     return parser.parse_args()
 
@@ -209,11 +224,12 @@ def main() -> int:
         return 2
     bench = Bench(environment, build_load(options.build.resolve()), options.rounds, options.seconds)
     wanted = [f for f in FIGURES if not options.only or any(text in f.name for text in options.only)]
-    about = machine()
+    about = {**machine(), "busy": options.busy}
     print(LEGEND.format(rounds=bench.rounds, seconds=bench.seconds, **about))
 
     results = Results()
     with (
+        awake((os.cpu_count() or 1) if options.busy else 0),
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         p11kit_server(environment.direct_module, Path(directory), whole_module=options.p11_kit_module) as p11kit,
     ):
