@@ -47,7 +47,7 @@ ATTRIBUTE_KINDS = {
     "date": "bytes",
     "text": "bytes",
     "integer": "bytes",
-    "der": "bytes",
+    "version": "bytes",
     "ulong": "ulong",
     "ulongs": "ulongs",
     "template": "template",

@@ -1326,6 +1326,64 @@ pub fn message_shapes_of(mechanism: u64) -> &'static [u16] {
 #[must_use]
 pub fn attribute_kind(attribute: u64) -> AttributeKind {
     match attribute {
+        0x0 => AttributeKind::Ulong,           // CKA_CLASS
+        0x80 => AttributeKind::Ulong,          // CKA_CERTIFICATE_TYPE
+        0x87 => AttributeKind::Ulong,          // CKA_CERTIFICATE_CATEGORY
+        0x88 => AttributeKind::Ulong,          // CKA_JAVA_MIDP_SECURITY_DOMAIN
+        0x8c => AttributeKind::Ulong,          // CKA_NAME_HASH_ALGORITHM
+        0x100 => AttributeKind::Ulong,         // CKA_KEY_TYPE
+        0x121 => AttributeKind::Ulong,         // CKA_MODULUS_BITS
+        0x133 => AttributeKind::Ulong,         // CKA_PRIME_BITS
+        0x134 => AttributeKind::Ulong,         // CKA_SUBPRIME_BITS
+        0x160 => AttributeKind::Ulong,         // CKA_VALUE_BITS
+        0x161 => AttributeKind::Ulong,         // CKA_VALUE_LEN
+        0x166 => AttributeKind::Ulong,         // CKA_KEY_GEN_MECHANISM
+        0x201 => AttributeKind::Ulong,         // CKA_AUTH_PIN_FLAGS
+        0x220 => AttributeKind::Ulong,         // CKA_OTP_FORMAT
+        0x221 => AttributeKind::Ulong,         // CKA_OTP_LENGTH
+        0x222 => AttributeKind::Ulong,         // CKA_OTP_TIME_INTERVAL
+        0x224 => AttributeKind::Ulong,         // CKA_OTP_CHALLENGE_REQUIREMENT
+        0x225 => AttributeKind::Ulong,         // CKA_OTP_TIME_REQUIREMENT
+        0x226 => AttributeKind::Ulong,         // CKA_OTP_COUNTER_REQUIREMENT
+        0x227 => AttributeKind::Ulong,         // CKA_OTP_PIN_REQUIREMENT
+        0x300 => AttributeKind::Ulong,         // CKA_HW_FEATURE_TYPE
+        0x400 => AttributeKind::Ulong,         // CKA_PIXEL_X
+        0x401 => AttributeKind::Ulong,         // CKA_PIXEL_Y
+        0x402 => AttributeKind::Ulong,         // CKA_RESOLUTION
+        0x403 => AttributeKind::Ulong,         // CKA_CHAR_ROWS
+        0x404 => AttributeKind::Ulong,         // CKA_CHAR_COLUMNS
+        0x406 => AttributeKind::Ulong,         // CKA_BITS_PER_PIXEL
+        0x500 => AttributeKind::Ulong,         // CKA_MECHANISM_TYPE
+        0x601 => AttributeKind::Ulong,         // CKA_PROFILE_ID
+        0x603 => AttributeKind::Ulong,         // CKA_X2RATCHET_BAGSIZE
+        0x60f => AttributeKind::Ulong,         // CKA_X2RATCHET_NR
+        0x610 => AttributeKind::Ulong,         // CKA_X2RATCHET_NS
+        0x611 => AttributeKind::Ulong,         // CKA_X2RATCHET_PNS
+        0x617 => AttributeKind::Ulong,         // CKA_HSS_LEVELS
+        0x618 => AttributeKind::Ulong,         // CKA_HSS_LMS_TYPE
+        0x619 => AttributeKind::Ulong,         // CKA_HSS_LMOTS_TYPE
+        0x61a => AttributeKind::Ulongs,        // CKA_HSS_LMS_TYPES
+        0x61b => AttributeKind::Ulongs,        // CKA_HSS_LMOTS_TYPES
+        0x61c => AttributeKind::Ulong,         // CKA_HSS_KEYS_REMAINING
+        0x61d => AttributeKind::Ulong,         // CKA_PARAMETER_SET
+        0x61e => AttributeKind::Ulong,         // CKA_OBJECT_VALIDATION_FLAGS
+        0x61f => AttributeKind::Ulong,         // CKA_VALIDATION_TYPE
+        0x621 => AttributeKind::Ulong,         // CKA_VALIDATION_LEVEL
+        0x623 => AttributeKind::Ulong,         // CKA_VALIDATION_FLAG
+        0x624 => AttributeKind::Ulong,         // CKA_VALIDATION_AUTHORITY_TYPE
+        0x62a => AttributeKind::Template,      // CKA_ENCAPSULATE_TEMPLATE
+        0x62b => AttributeKind::Template,      // CKA_DECAPSULATE_TEMPLATE
+        0x62c => AttributeKind::Ulong,         // CKA_TRUST_SERVER_AUTH
+        0x62d => AttributeKind::Ulong,         // CKA_TRUST_CLIENT_AUTH
+        0x62e => AttributeKind::Ulong,         // CKA_TRUST_CODE_SIGNING
+        0x62f => AttributeKind::Ulong,         // CKA_TRUST_EMAIL_PROTECTION
+        0x630 => AttributeKind::Ulong,         // CKA_TRUST_IPSEC_IKE
+        0x631 => AttributeKind::Ulong,         // CKA_TRUST_TIME_STAMPING
+        0x632 => AttributeKind::Ulong,         // CKA_TRUST_OCSP_SIGNING
+        0x40000211 => AttributeKind::Template, // CKA_WRAP_TEMPLATE
+        0x40000212 => AttributeKind::Template, // CKA_UNWRAP_TEMPLATE
+        0x40000213 => AttributeKind::Template, // CKA_DERIVE_TEMPLATE
+        0x40000600 => AttributeKind::Ulongs,   // CKA_ALLOWED_MECHANISMS
         _ => AttributeKind::Bytes,
     }
 }

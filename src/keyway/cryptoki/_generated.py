@@ -962,13 +962,136 @@ MESSAGE_SHAPES: Final[Mapping[int, tuple[int, ...]]] = {
 
 # How the value of an attribute travels; bytes for those that are not here.
 ATTRIBUTE_KINDS: Final[Mapping[int, AttributeKind]] = {
+    0x0: AttributeKind.ULONG,  # CKA_CLASS
+    0x80: AttributeKind.ULONG,  # CKA_CERTIFICATE_TYPE
+    0x87: AttributeKind.ULONG,  # CKA_CERTIFICATE_CATEGORY
+    0x88: AttributeKind.ULONG,  # CKA_JAVA_MIDP_SECURITY_DOMAIN
+    0x8c: AttributeKind.ULONG,  # CKA_NAME_HASH_ALGORITHM
+    0x100: AttributeKind.ULONG,  # CKA_KEY_TYPE
+    0x121: AttributeKind.ULONG,  # CKA_MODULUS_BITS
+    0x133: AttributeKind.ULONG,  # CKA_PRIME_BITS
+    0x134: AttributeKind.ULONG,  # CKA_SUBPRIME_BITS
+    0x160: AttributeKind.ULONG,  # CKA_VALUE_BITS
+    0x161: AttributeKind.ULONG,  # CKA_VALUE_LEN
+    0x166: AttributeKind.ULONG,  # CKA_KEY_GEN_MECHANISM
+    0x201: AttributeKind.ULONG,  # CKA_AUTH_PIN_FLAGS
+    0x220: AttributeKind.ULONG,  # CKA_OTP_FORMAT
+    0x221: AttributeKind.ULONG,  # CKA_OTP_LENGTH
+    0x222: AttributeKind.ULONG,  # CKA_OTP_TIME_INTERVAL
+    0x224: AttributeKind.ULONG,  # CKA_OTP_CHALLENGE_REQUIREMENT
+    0x225: AttributeKind.ULONG,  # CKA_OTP_TIME_REQUIREMENT
+    0x226: AttributeKind.ULONG,  # CKA_OTP_COUNTER_REQUIREMENT
+    0x227: AttributeKind.ULONG,  # CKA_OTP_PIN_REQUIREMENT
+    0x300: AttributeKind.ULONG,  # CKA_HW_FEATURE_TYPE
+    0x400: AttributeKind.ULONG,  # CKA_PIXEL_X
+    0x401: AttributeKind.ULONG,  # CKA_PIXEL_Y
+    0x402: AttributeKind.ULONG,  # CKA_RESOLUTION
+    0x403: AttributeKind.ULONG,  # CKA_CHAR_ROWS
+    0x404: AttributeKind.ULONG,  # CKA_CHAR_COLUMNS
+    0x406: AttributeKind.ULONG,  # CKA_BITS_PER_PIXEL
+    0x500: AttributeKind.ULONG,  # CKA_MECHANISM_TYPE
+    0x601: AttributeKind.ULONG,  # CKA_PROFILE_ID
+    0x603: AttributeKind.ULONG,  # CKA_X2RATCHET_BAGSIZE
+    0x60f: AttributeKind.ULONG,  # CKA_X2RATCHET_NR
+    0x610: AttributeKind.ULONG,  # CKA_X2RATCHET_NS
+    0x611: AttributeKind.ULONG,  # CKA_X2RATCHET_PNS
+    0x617: AttributeKind.ULONG,  # CKA_HSS_LEVELS
+    0x618: AttributeKind.ULONG,  # CKA_HSS_LMS_TYPE
+    0x619: AttributeKind.ULONG,  # CKA_HSS_LMOTS_TYPE
+    0x61a: AttributeKind.ULONGS,  # CKA_HSS_LMS_TYPES
+    0x61b: AttributeKind.ULONGS,  # CKA_HSS_LMOTS_TYPES
+    0x61c: AttributeKind.ULONG,  # CKA_HSS_KEYS_REMAINING
+    0x61d: AttributeKind.ULONG,  # CKA_PARAMETER_SET
+    0x61e: AttributeKind.ULONG,  # CKA_OBJECT_VALIDATION_FLAGS
+    0x61f: AttributeKind.ULONG,  # CKA_VALIDATION_TYPE
+    0x621: AttributeKind.ULONG,  # CKA_VALIDATION_LEVEL
+    0x623: AttributeKind.ULONG,  # CKA_VALIDATION_FLAG
+    0x624: AttributeKind.ULONG,  # CKA_VALIDATION_AUTHORITY_TYPE
+    0x62a: AttributeKind.TEMPLATE,  # CKA_ENCAPSULATE_TEMPLATE
+    0x62b: AttributeKind.TEMPLATE,  # CKA_DECAPSULATE_TEMPLATE
+    0x62c: AttributeKind.ULONG,  # CKA_TRUST_SERVER_AUTH
+    0x62d: AttributeKind.ULONG,  # CKA_TRUST_CLIENT_AUTH
+    0x62e: AttributeKind.ULONG,  # CKA_TRUST_CODE_SIGNING
+    0x62f: AttributeKind.ULONG,  # CKA_TRUST_EMAIL_PROTECTION
+    0x630: AttributeKind.ULONG,  # CKA_TRUST_IPSEC_IKE
+    0x631: AttributeKind.ULONG,  # CKA_TRUST_TIME_STAMPING
+    0x632: AttributeKind.ULONG,  # CKA_TRUST_OCSP_SIGNING
+    0x40000211: AttributeKind.TEMPLATE,  # CKA_WRAP_TEMPLATE
+    0x40000212: AttributeKind.TEMPLATE,  # CKA_UNWRAP_TEMPLATE
+    0x40000213: AttributeKind.TEMPLATE,  # CKA_DERIVE_TEMPLATE
+    0x40000600: AttributeKind.ULONGS,  # CKA_ALLOWED_MECHANISMS
 }
 
 # Attributes that can't change once the object exists.
 IMMUTABLE_ATTRIBUTES: Final[frozenset[int]] = frozenset({
+    0x0,  # CKA_CLASS
+    0x1,  # CKA_TOKEN
+    0x2,  # CKA_PRIVATE
+    0x4,  # CKA_UNIQUE_ID
+    0x80,  # CKA_CERTIFICATE_TYPE
+    0x84,  # CKA_OWNER
+    0x87,  # CKA_CERTIFICATE_CATEGORY
+    0x88,  # CKA_JAVA_MIDP_SECURITY_DOMAIN
+    0x89,  # CKA_URL
+    0x8a,  # CKA_HASH_OF_SUBJECT_PUBLIC_KEY
+    0x8b,  # CKA_HASH_OF_ISSUER_PUBLIC_KEY
+    0x100,  # CKA_KEY_TYPE
+    0x120,  # CKA_MODULUS
+    0x121,  # CKA_MODULUS_BITS
+    0x122,  # CKA_PUBLIC_EXPONENT
+    0x123,  # CKA_PRIVATE_EXPONENT
+    0x124,  # CKA_PRIME_1
+    0x125,  # CKA_PRIME_2
+    0x126,  # CKA_EXPONENT_1
+    0x127,  # CKA_EXPONENT_2
+    0x128,  # CKA_COEFFICIENT
+    0x130,  # CKA_PRIME
+    0x131,  # CKA_SUBPRIME
+    0x132,  # CKA_BASE
+    0x133,  # CKA_PRIME_BITS
+    0x134,  # CKA_SUBPRIME_BITS
+    0x160,  # CKA_VALUE_BITS
+    0x161,  # CKA_VALUE_LEN
+    0x163,  # CKA_LOCAL
+    0x164,  # CKA_NEVER_EXTRACTABLE
+    0x165,  # CKA_ALWAYS_SENSITIVE
+    0x166,  # CKA_KEY_GEN_MECHANISM
+    0x170,  # CKA_MODIFIABLE
+    0x180,  # CKA_EC_PARAMS
+    0x181,  # CKA_EC_POINT
+    0x202,  # CKA_ALWAYS_AUTHENTICATE
+    0x250,  # CKA_GOSTR3410_PARAMS
+    0x300,  # CKA_HW_FEATURE_TYPE
+    0x500,  # CKA_MECHANISM_TYPE
+    0x601,  # CKA_PROFILE_ID
+    0x617,  # CKA_HSS_LEVELS
+    0x618,  # CKA_HSS_LMS_TYPE
+    0x619,  # CKA_HSS_LMOTS_TYPE
+    0x61a,  # CKA_HSS_LMS_TYPES
+    0x61b,  # CKA_HSS_LMOTS_TYPES
+    0x61d,  # CKA_PARAMETER_SET
+    0x636,  # CKA_PUBLIC_CRC64_VALUE
+    0x637,  # CKA_SEED
 })
 
 # Attributes whose value must never reach a log.
 SECRET_ATTRIBUTES: Final[frozenset[int]] = frozenset({
+    0x11,  # CKA_VALUE
+    0x123,  # CKA_PRIVATE_EXPONENT
+    0x124,  # CKA_PRIME_1
+    0x125,  # CKA_PRIME_2
+    0x126,  # CKA_EXPONENT_1
+    0x127,  # CKA_EXPONENT_2
+    0x128,  # CKA_COEFFICIENT
+    0x602,  # CKA_X2RATCHET_BAG
+    0x605,  # CKA_X2RATCHET_CKR
+    0x606,  # CKA_X2RATCHET_CKS
+    0x609,  # CKA_X2RATCHET_DHS
+    0x60a,  # CKA_X2RATCHET_HKR
+    0x60b,  # CKA_X2RATCHET_HKS
+    0x60d,  # CKA_X2RATCHET_NHKR
+    0x60e,  # CKA_X2RATCHET_NHKS
+    0x612,  # CKA_X2RATCHET_RK
+    0x637,  # CKA_SEED
 })
 
