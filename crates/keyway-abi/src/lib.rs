@@ -1,4 +1,13 @@
 //! The one place where Keyway touches C memory: C types, function lists, arguments to values and back.
 
+mod arguments;
+pub mod attributes;
 pub mod ctypes;
+pub mod exports;
+mod generated_exports;
 mod generated_lists;
+pub mod guard;
+mod information;
+mod memory;
+mod parameter;
+pub mod ulong;
