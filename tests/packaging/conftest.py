@@ -19,6 +19,12 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
+def keyway() -> Path:
+    """The command of the environment that runs the tests."""
+    return Path(sys.executable).with_name("keyway")
+
+
+@pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that `pip wheel .` makes.
 

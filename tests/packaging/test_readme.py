@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,7 +40,7 @@ def test_make_targets_exist(root: Path) -> None:
         assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), f"no such target: make {target}"
 
 
-def test_keyway_commands_and_their_options_exist(root: Path) -> None:
+def test_keyway_commands_and_their_options_exist(root: Path, keyway: Path) -> None:
     used: dict[str, set[str]] = {}
     for words in commands(root, "keyway"):
         own = words[: words.index("--")] if "--" in words else words
@@ -50,9 +49,7 @@ def test_keyway_commands_and_their_options_exist(root: Path) -> None:
     for command, options in used.items():
         if command.startswith("-"):
             continue
-        done = subprocess.run(
-            [sys.executable, "-m", "keyway.cli", command, "--help"], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([str(keyway), command, "--help"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"no such command: keyway {command}"
         for option in options:
             assert re.search(rf"(^|[\s,]){re.escape(option)}\b", done.stdout), f"keyway {command} has no {option}"
