@@ -15,9 +15,20 @@ pub enum Bytes<'a> {
 /// An output buffer as the caller offers it: *room* in the specification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// What the length pointer points to (C_FindObjects: the maximum argument); None if that pointer is NULL.
+    /// What the length pointer points to; None if that pointer is NULL.
     pub length: Option<u64>,
     /// Whether the buffer pointer is not NULL.
+    pub buffer: bool,
+}
+
+/// The output array of C_FindObjects, whose size is an argument of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjectsRoom {
+    /// The maximum argument: how many handles the array can hold.
+    pub maximum: u64,
+    /// Whether the pointer to the count is not NULL.
+    pub count: bool,
+    /// Whether the pointer to the array is not NULL.
     pub buffer: bool,
 }
 
@@ -152,8 +163,10 @@ pub enum Value<'a> {
     Parameter(Parameter<'a>),
     /// `template`, and the query and answer of `template_out`.
     Template(Template<'a>),
-    /// `buffer`, `ulongs_out`, `objects_out` in requests.
+    /// `buffer`, `ulongs_out` in requests.
     Room(Room),
+    /// `objects_out` in requests.
+    ObjectsRoom(ObjectsRoom),
     /// `buffer` in replies.
     Output(Output<'a>),
     /// `ulongs_out`, `objects_out` in replies.

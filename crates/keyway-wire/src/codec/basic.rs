@@ -3,7 +3,7 @@
 use crate::cursor::{Reader, Writer, NULL};
 use crate::error::WireError;
 use crate::limits::{MAX_BODY, MAX_HANDLES};
-use crate::value::{Bytes, Numbers, Output, Room};
+use crate::value::{Bytes, Numbers, ObjectsRoom, Output, Room};
 
 /// Appends a *string*.
 pub(super) fn put_string(w: &mut Writer<'_>, value: Bytes<'_>) -> Result<(), WireError> {
@@ -64,6 +64,23 @@ pub(super) fn room(r: &mut Reader<'_>) -> Result<Room, WireError> {
     let (length, buffer) = r.bits()?;
     let length = if length { Some(r.u64()?) } else { None };
     Ok(Room { length, buffer })
+}
+
+/// Appends the *room* of `objects_out`.
+pub(super) fn put_objects_room(w: &mut Writer<'_>, value: ObjectsRoom) {
+    w.bits(value.count, value.buffer);
+    w.u64(value.maximum);
+}
+
+/// Takes the *room* of `objects_out`.
+pub(super) fn objects_room(r: &mut Reader<'_>) -> Result<ObjectsRoom, WireError> {
+    let (count, buffer) = r.bits()?;
+    let maximum = r.u64()?;
+    Ok(ObjectsRoom {
+        maximum,
+        count,
+        buffer,
+    })
 }
 
 /// Appends a *result*.

@@ -147,9 +147,8 @@ fn put_request_value(w: &mut Writer<'_>, kind: Kind, value: &Value<'_>) -> Resul
         (Kind::TemplateOut, Value::Template(value)) => {
             template::put_template(w, Form::Query, value, Depth::default())?
         }
-        (Kind::Buffer | Kind::UlongsOut | Kind::ObjectsOut, Value::Room(room)) => {
-            basic::put_room(w, *room)
-        }
+        (Kind::Buffer | Kind::UlongsOut, Value::Room(room)) => basic::put_room(w, *room),
+        (Kind::ObjectsOut, Value::ObjectsRoom(room)) => basic::put_objects_room(w, *room),
         (Kind::Fill, Value::Fill { buffer, length }) => {
             w.u8(u8::from(*buffer));
             w.u64(*length);
@@ -181,7 +180,8 @@ fn request_value<'a>(r: &mut Reader<'a>, kind: Kind) -> Result<Value<'a>, WireEr
         )?),
         Kind::Template => Value::Template(template::template(r, Form::Template, Depth::default())?),
         Kind::TemplateOut => Value::Template(template::template(r, Form::Query, Depth::default())?),
-        Kind::Buffer | Kind::UlongsOut | Kind::ObjectsOut => Value::Room(basic::room(r)?),
+        Kind::Buffer | Kind::UlongsOut => Value::Room(basic::room(r)?),
+        Kind::ObjectsOut => Value::ObjectsRoom(basic::objects_room(r)?),
         Kind::Fill => Value::Fill {
             buffer: r.present()?,
             length: r.u64()?,
@@ -211,9 +211,7 @@ fn put_reply_value(w: &mut Writer<'_>, kind: Kind, value: &Value<'_>) -> Result<
             basic::put_numbers(w, numbers)?
         }
         (Kind::Fill | Kind::BytesOut, Value::Bytes(bytes)) => basic::put_string(w, *bytes)?,
-        (Kind::UlongOut | Kind::ObjectOut | Kind::SessionOut, Value::Cell(number)) => {
-            basic::put_cell(w, *number)
-        }
+        (Kind::UlongOut | Kind::ObjectOut, Value::Cell(number)) => basic::put_cell(w, *number),
         (kind, Value::Info(value)) if kind.is_info() => {
             w.u8(u8::from(value.is_some()));
             if let Some(value) = value {
@@ -239,7 +237,7 @@ fn reply_value<'a>(r: &mut Reader<'a>, kind: Kind) -> Result<Value<'a>, WireErro
         Kind::Buffer => Value::Output(basic::output(r)?),
         Kind::UlongsOut | Kind::ObjectsOut => Value::Numbers(basic::numbers(r)?),
         Kind::Fill | Kind::BytesOut => Value::Bytes(basic::string(r)?),
-        Kind::UlongOut | Kind::ObjectOut | Kind::SessionOut => Value::Cell(basic::cell(r)?),
+        Kind::UlongOut | Kind::ObjectOut => Value::Cell(basic::cell(r)?),
         kind if kind.is_info() => Value::Info(if r.present()? {
             Some(info::info(r, kind)?)
         } else {
@@ -271,7 +269,6 @@ impl Kind {
                     | Self::BytesOut
                     | Self::UlongOut
                     | Self::ObjectOut
-                    | Self::SessionOut
                     | Self::UlongsOut
                     | Self::ObjectsOut
             )

@@ -21,7 +21,7 @@ pub(super) enum Form {
 /// A u64 type, a u8 tag and at least the u32 of an empty value, except for the tag 255 of an answer.
 const SMALLEST_ATTRIBUTE: usize = 9;
 
-/// Appends a template.
+/// Appends a template; an answer to a NULL query is NULL without a count.
 pub(super) fn put_template(
     w: &mut Writer<'_>,
     form: Form,
@@ -31,7 +31,9 @@ pub(super) fn put_template(
     match value {
         Template::Null(count) => {
             w.u32(NULL);
-            w.u64(*count);
+            if form != Form::Answer {
+                w.u64(*count);
+            }
             Ok(())
         }
         Template::Attributes(attributes) => put_attributes(w, form, attributes, depth),
@@ -45,6 +47,7 @@ pub(super) fn template<'a>(
     depth: Depth,
 ) -> Result<Template<'a>, WireError> {
     match r.u32()? {
+        NULL if form == Form::Answer => Ok(Template::Null(0)),
         NULL => r.u64().map(Template::Null),
         count => attributes(r, form, count, depth).map(Template::Attributes),
     }
