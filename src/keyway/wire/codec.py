@@ -4,7 +4,7 @@ A list of values has one entry for each argument of the call's row that has a re
 in the order of the row; the others have none. The types that go with each kind are told at `keyway.cryptoki.values.Value`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from keyway.cryptoki._generated import CALLS
@@ -240,7 +240,7 @@ def _request(r: Reader, call: Call, object_: int) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _paired(call: Call, kinds: list[Kind], values: Sequence[Value]) -> zip[tuple[Kind, Value]]:
+def _paired(call: Call, kinds: list[Kind], values: Sequence[Value]) -> Iterable[tuple[Kind, Value]]:
     if len(kinds) != len(values):
         raise EncodeError(f"{call.name} takes {len(kinds)} values, not {len(values)}")
     return zip(kinds, values, strict=True)
