@@ -1307,11 +1307,2904 @@ pub mod call {
     pub const C_UNWRAPKEYAUTHENTICATED: u16 = 104;
 }
 /// The parameter structures, by ascending number.
-pub static SHAPES: &[Shape] = &[];
+pub static SHAPES: &[Shape] = &[
+    Shape {
+        id: 1,
+        name: "CK_ULONG",
+        members: &[MemberSpec {
+            name: "value",
+            kind: MemberKind::Ulong,
+            out: false,
+        }],
+        out: false,
+    },
+    Shape {
+        id: 2,
+        name: "CK_MAC_GENERAL_PARAMS",
+        members: &[MemberSpec {
+            name: "ulMacLength",
+            kind: MemberKind::Ulong,
+            out: false,
+        }],
+        out: false,
+    },
+    Shape {
+        id: 3,
+        name: "CK_RC2_PARAMS",
+        members: &[MemberSpec {
+            name: "ulEffectiveBits",
+            kind: MemberKind::Ulong,
+            out: false,
+        }],
+        out: false,
+    },
+    Shape {
+        id: 4,
+        name: "CK_EXTRACT_PARAMS",
+        members: &[MemberSpec {
+            name: "bit",
+            kind: MemberKind::Ulong,
+            out: false,
+        }],
+        out: false,
+    },
+    Shape {
+        id: 5,
+        name: "CK_OBJECT_HANDLE",
+        members: &[MemberSpec {
+            name: "hKey",
+            kind: MemberKind::Object,
+            out: false,
+        }],
+        out: false,
+    },
+    Shape {
+        id: 10,
+        name: "CK_RSA_PKCS_OAEP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "hashAlg",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "mgf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "source",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSourceData",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSourceDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 11,
+        name: "CK_RSA_PKCS_PSS_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "hashAlg",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "mgf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "sLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 12,
+        name: "CK_RSA_AES_KEY_WRAP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulAESKeyBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOAEPParams",
+                kind: MemberKind::Pointer(10),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 13,
+        name: "CK_KEY_WRAP_SET_OAEP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "bBC",
+                kind: MemberKind::Byte,
+                out: true,
+            },
+            MemberSpec {
+                name: "pX",
+                kind: MemberKind::String(2),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulXLen",
+                kind: MemberKind::Length,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 20,
+        name: "CK_ECDH1_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSharedDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSharedData",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 21,
+        name: "CK_ECDH2_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSharedDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSharedData",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPrivateDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "hPrivateData",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen2",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData2",
+                kind: MemberKind::String(7),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 22,
+        name: "CK_ECMQV_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSharedDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSharedData",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPrivateDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "hPrivateData",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen2",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData2",
+                kind: MemberKind::String(7),
+                out: false,
+            },
+            MemberSpec {
+                name: "publicKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 23,
+        name: "CK_ECDH_AES_KEY_WRAP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulAESKeyBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSharedDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSharedData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 24,
+        name: "CK_X9_42_DH1_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulOtherInfoLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOtherInfo",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 25,
+        name: "CK_X9_42_DH2_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulOtherInfoLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOtherInfo",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPrivateDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "hPrivateData",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen2",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData2",
+                kind: MemberKind::String(7),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 26,
+        name: "CK_X9_42_MQV_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulOtherInfoLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOtherInfo",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPrivateDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "hPrivateData",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen2",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData2",
+                kind: MemberKind::String(7),
+                out: false,
+            },
+            MemberSpec {
+                name: "publicKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 27,
+        name: "CK_EDDSA_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "phFlag",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulContextDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pContextData",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 28,
+        name: "CK_XEDDSA_PARAMS",
+        members: &[MemberSpec {
+            name: "hash",
+            kind: MemberKind::Ulong,
+            out: false,
+        }],
+        out: false,
+    },
+    Shape {
+        id: 29,
+        name: "CK_DSA_PARAMETER_GEN_PARAM",
+        members: &[
+            MemberSpec {
+                name: "hash",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSeed",
+                kind: MemberKind::String(2),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulSeedLen",
+                kind: MemberKind::Length,
+                out: true,
+            },
+            MemberSpec {
+                name: "ulIndex",
+                kind: MemberKind::Ulong,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 30,
+        name: "CK_KEA_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "isSender",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRandomLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pRandomA",
+                kind: MemberKind::StringSized(Size::Member(1)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pRandomB",
+                kind: MemberKind::StringSized(Size::Member(1)),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 40,
+        name: "CK_AES_CTR_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulCounterBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "cb",
+                kind: MemberKind::Bytes(16),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 41,
+        name: "CK_CAMELLIA_CTR_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulCounterBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "cb",
+                kind: MemberKind::Bytes(16),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 42,
+        name: "CK_GCM_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pIv",
+                kind: MemberKind::String(1),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulIvLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIvBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAAD",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAADLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulTagBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 43,
+        name: "CK_NSS_GCM_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pIv",
+                kind: MemberKind::String(1),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulIvLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAAD",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAADLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulTagBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 44,
+        name: "CK_GCM_MESSAGE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pIv",
+                kind: MemberKind::String(1),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulIvLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIvFixedBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ivGenerator",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pTag",
+                kind: MemberKind::StringSized(Size::Bits(5)),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulTagBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 45,
+        name: "CK_GCM_WRAP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pIv",
+                kind: MemberKind::String(1),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulIvLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIvFixedBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ivGenerator",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAAD",
+                kind: MemberKind::String(5),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAADLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulTagBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 46,
+        name: "CK_CCM_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAAD",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAADLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulMACLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 47,
+        name: "CK_CCM_MESSAGE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::String(2),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulNonceLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceFixedBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "nonceGenerator",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pMAC",
+                kind: MemberKind::String(6),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulMACLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 48,
+        name: "CK_CCM_WRAP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulDataLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::String(2),
+                out: true,
+            },
+            MemberSpec {
+                name: "ulNonceLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceFixedBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "nonceGenerator",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAAD",
+                kind: MemberKind::String(6),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAADLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulMACLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 49,
+        name: "CK_DES_CBC_ENCRYPT_DATA_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "iv",
+                kind: MemberKind::Bytes(8),
+                out: false,
+            },
+            MemberSpec {
+                name: "pData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "length",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 50,
+        name: "CK_AES_CBC_ENCRYPT_DATA_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "iv",
+                kind: MemberKind::Bytes(16),
+                out: false,
+            },
+            MemberSpec {
+                name: "pData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "length",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 51,
+        name: "CK_CAMELLIA_CBC_ENCRYPT_DATA_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "iv",
+                kind: MemberKind::Bytes(16),
+                out: false,
+            },
+            MemberSpec {
+                name: "pData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "length",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 52,
+        name: "CK_ARIA_CBC_ENCRYPT_DATA_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "iv",
+                kind: MemberKind::Bytes(16),
+                out: false,
+            },
+            MemberSpec {
+                name: "pData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "length",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 53,
+        name: "CK_SEED_CBC_ENCRYPT_DATA_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "iv",
+                kind: MemberKind::Bytes(16),
+                out: false,
+            },
+            MemberSpec {
+                name: "pData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "length",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 54,
+        name: "CK_RC2_CBC_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulEffectiveBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "iv",
+                kind: MemberKind::Bytes(8),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 55,
+        name: "CK_RC2_MAC_GENERAL_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulEffectiveBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulMacLength",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 56,
+        name: "CK_RC5_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulWordsize",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRounds",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 57,
+        name: "CK_RC5_CBC_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulWordsize",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRounds",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pIv",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIvLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 58,
+        name: "CK_RC5_MAC_GENERAL_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulWordsize",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRounds",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulMacLength",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 59,
+        name: "CK_SKIPJACK_PRIVATE_WRAP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulPasswordLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPassword",
+                kind: MemberKind::String(0),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPAndGLen",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulQLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pRandomA",
+                kind: MemberKind::String(6),
+                out: false,
+            },
+            MemberSpec {
+                name: "pPrimeP",
+                kind: MemberKind::StringSized(Size::Member(4)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pBaseG",
+                kind: MemberKind::StringSized(Size::Member(4)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pSubprimeQ",
+                kind: MemberKind::String(5),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 60,
+        name: "CK_SKIPJACK_RELAYX_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulOldWrappedXLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOldWrappedX",
+                kind: MemberKind::String(0),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulOldPasswordLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOldPassword",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulOldPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOldPublicData",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulOldRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOldRandomA",
+                kind: MemberKind::String(6),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNewPasswordLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNewPassword",
+                kind: MemberKind::String(8),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNewPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNewPublicData",
+                kind: MemberKind::String(10),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNewRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNewRandomA",
+                kind: MemberKind::String(12),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 70,
+        name: "CK_CHACHA20_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pBlockCounter",
+                kind: MemberKind::StringSized(Size::Bits(1)),
+                out: false,
+            },
+            MemberSpec {
+                name: "blockCounterBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::StringSized(Size::Bits(3)),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 71,
+        name: "CK_SALSA20_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pBlockCounter",
+                kind: MemberKind::StringSized(Size::Constant(8)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::StringSized(Size::Bits(2)),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 72,
+        name: "CK_SALSA20_CHACHA20_POLY1305_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAAD",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAADLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 73,
+        name: "CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pNonce",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNonceLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pTag",
+                kind: MemberKind::StringSized(Size::Constant(16)),
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 80,
+        name: "CK_PBE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pInitVector",
+                kind: MemberKind::StringSized(Size::Constant(8)),
+                out: true,
+            },
+            MemberSpec {
+                name: "pPassword",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPasswordLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSalt",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSaltLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIteration",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 81,
+        name: "CK_PKCS5_PBKD2_PARAMS2",
+        members: &[
+            MemberSpec {
+                name: "saltSource",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSaltSourceData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSaltSourceDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "iterations",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "prf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPrfData",
+                kind: MemberKind::String(6),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPrfDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPassword",
+                kind: MemberKind::String(8),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPasswordLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 82,
+        name: "CK_PKCS5_PBKD2_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "saltSource",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSaltSourceData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSaltSourceDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "iterations",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "prf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPrfData",
+                kind: MemberKind::String(6),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPrfDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPassword",
+                kind: MemberKind::StringSized(Size::Cell(8)),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPasswordLen",
+                kind: MemberKind::Cell,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 83,
+        name: "CK_KEY_DERIVATION_STRING_DATA",
+        members: &[
+            MemberSpec {
+                name: "pData",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 84,
+        name: "CK_HKDF_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "bExtract",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "bExpand",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "prfHashMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSaltType",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSalt",
+                kind: MemberKind::String(5),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSaltLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "hSaltKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pInfo",
+                kind: MemberKind::String(8),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulInfoLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 90,
+        name: "CK_SP800_108_COUNTER_FORMAT",
+        members: &[
+            MemberSpec {
+                name: "bLittleEndian",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulWidthInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 91,
+        name: "CK_SP800_108_DKM_LENGTH_FORMAT",
+        members: &[
+            MemberSpec {
+                name: "dkmLengthMethod",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bLittleEndian",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulWidthInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 92,
+        name: "CK_PRF_DATA_PARAM",
+        members: &[
+            MemberSpec {
+                name: "type",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pValue",
+                kind: MemberKind::Choice {
+                    length: 2,
+                    selector: 0,
+                    shapes: &[(1, 90), (2, 90), (3, 91), (5, 5)],
+                },
+                out: false,
+            },
+            MemberSpec {
+                name: "ulValueLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 93,
+        name: "CK_DERIVED_KEY",
+        members: &[
+            MemberSpec {
+                name: "pTemplate",
+                kind: MemberKind::Template(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAttributeCount",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "phKey",
+                kind: MemberKind::ObjectCell,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 94,
+        name: "CK_SP800_108_KDF_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfType",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNumberOfDataParams",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pDataParams",
+                kind: MemberKind::Array(92, 1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAdditionalDerivedKeys",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAdditionalDerivedKeys",
+                kind: MemberKind::Array(93, 3),
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 95,
+        name: "CK_SP800_108_FEEDBACK_KDF_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfType",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNumberOfDataParams",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pDataParams",
+                kind: MemberKind::Array(92, 1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIVLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pIV",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulAdditionalDerivedKeys",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pAdditionalDerivedKeys",
+                kind: MemberKind::Array(93, 5),
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 100,
+        name: "CK_SSL3_RANDOM_DATA",
+        members: &[
+            MemberSpec {
+                name: "pClientRandom",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulClientRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pServerRandom",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulServerRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 101,
+        name: "CK_SSL3_MASTER_KEY_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(100),
+                out: false,
+            },
+            MemberSpec {
+                name: "pVersion",
+                kind: MemberKind::Version,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 102,
+        name: "CK_SSL3_KEY_MAT_OUT",
+        members: &[
+            MemberSpec {
+                name: "hClientMacSecret",
+                kind: MemberKind::Object,
+                out: true,
+            },
+            MemberSpec {
+                name: "hServerMacSecret",
+                kind: MemberKind::Object,
+                out: true,
+            },
+            MemberSpec {
+                name: "hClientKey",
+                kind: MemberKind::Object,
+                out: true,
+            },
+            MemberSpec {
+                name: "hServerKey",
+                kind: MemberKind::Object,
+                out: true,
+            },
+            MemberSpec {
+                name: "pIVClient",
+                kind: MemberKind::StringSized(Size::OuterBits(2)),
+                out: true,
+            },
+            MemberSpec {
+                name: "pIVServer",
+                kind: MemberKind::StringSized(Size::OuterBits(2)),
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 103,
+        name: "CK_SSL3_KEY_MAT_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulMacSizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulKeySizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIVSizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bIsExport",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(100),
+                out: false,
+            },
+            MemberSpec {
+                name: "pReturnedKeyMaterial",
+                kind: MemberKind::Pointer(102),
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 104,
+        name: "CK_TLS_PRF_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pSeed",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSeedLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pLabel",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulLabelLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOutput",
+                kind: MemberKind::StringSized(Size::Cell(5)),
+                out: true,
+            },
+            MemberSpec {
+                name: "pulOutputLen",
+                kind: MemberKind::Cell,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 105,
+        name: "CK_TLS12_MASTER_KEY_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(100),
+                out: false,
+            },
+            MemberSpec {
+                name: "pVersion",
+                kind: MemberKind::Version,
+                out: true,
+            },
+            MemberSpec {
+                name: "prfHashMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 106,
+        name: "CK_TLS12_KEY_MAT_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "ulMacSizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulKeySizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIVSizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bIsExport",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(100),
+                out: false,
+            },
+            MemberSpec {
+                name: "pReturnedKeyMaterial",
+                kind: MemberKind::Pointer(102),
+                out: false,
+            },
+            MemberSpec {
+                name: "prfHashMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 107,
+        name: "CK_TLS_KDF_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pLabel",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulLabelLength",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(100),
+                out: false,
+            },
+            MemberSpec {
+                name: "pContextData",
+                kind: MemberKind::String(5),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulContextDataLength",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 108,
+        name: "CK_TLS_MAC_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfHashMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulMacLength",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulServerOrClient",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 109,
+        name: "CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfHashMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSessionHash",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSessionHashLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pVersion",
+                kind: MemberKind::Version,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 110,
+        name: "CK_WTLS_RANDOM_DATA",
+        members: &[
+            MemberSpec {
+                name: "pClientRandom",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulClientRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pServerRandom",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulServerRandomLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 111,
+        name: "CK_WTLS_MASTER_KEY_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "DigestMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(110),
+                out: false,
+            },
+            MemberSpec {
+                name: "pVersion",
+                kind: MemberKind::StringSized(Size::Constant(1)),
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 112,
+        name: "CK_WTLS_PRF_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "DigestMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSeed",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSeedLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pLabel",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulLabelLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOutput",
+                kind: MemberKind::StringSized(Size::Cell(6)),
+                out: true,
+            },
+            MemberSpec {
+                name: "pulOutputLen",
+                kind: MemberKind::Cell,
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 113,
+        name: "CK_WTLS_KEY_MAT_OUT",
+        members: &[
+            MemberSpec {
+                name: "hMacSecret",
+                kind: MemberKind::Object,
+                out: true,
+            },
+            MemberSpec {
+                name: "hKey",
+                kind: MemberKind::Object,
+                out: true,
+            },
+            MemberSpec {
+                name: "pIV",
+                kind: MemberKind::StringSized(Size::OuterBits(3)),
+                out: true,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 114,
+        name: "CK_WTLS_KEY_MAT_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "DigestMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulMacSizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulKeySizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulIVSizeInBits",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSequenceNumber",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bIsExport",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "RandomInfo",
+                kind: MemberKind::Struct(110),
+                out: false,
+            },
+            MemberSpec {
+                name: "pReturnedKeyMaterial",
+                kind: MemberKind::Pointer(113),
+                out: false,
+            },
+        ],
+        out: true,
+    },
+    Shape {
+        id: 120,
+        name: "CK_IKE2_PRF_PLUS_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bHasSeedKey",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "hSeedKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSeedData",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSeedDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 121,
+        name: "CK_IKE_PRF_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bDataAsKey",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "bRekey",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNi",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNiLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pNr",
+                kind: MemberKind::String(6),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulNrLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "hNewKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 122,
+        name: "CK_IKE1_PRF_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bHasPrevKey",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "hKeygxy",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "hPrevKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pCKYi",
+                kind: MemberKind::String(5),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulCKYiLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pCKYr",
+                kind: MemberKind::String(7),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulCKYrLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "keyNumber",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 123,
+        name: "CK_IKE1_EXTENDED_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "prfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "bHasKeygxy",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "hKeygxy",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pExtraData",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulExtraDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 130,
+        name: "CK_X3DH_INITIATE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPeer_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPeer_prekey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPrekey_signature",
+                kind: MemberKind::StringSized(Size::Constant(64)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pOnetime_key",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pOwn_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pOwn_ephemeral",
+                kind: MemberKind::Object,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 131,
+        name: "CK_X3DH_RESPOND_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pIdentity_id",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pPrekey_id",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pOnetime_id",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+            MemberSpec {
+                name: "pInitiator_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pInitiator_ephemeral",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 132,
+        name: "CK_X2RATCHET_INITIALIZE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "sk",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+            MemberSpec {
+                name: "peer_public_prekey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "peer_public_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "own_public_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "bEncryptedHeader",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "eCurve",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "aeadMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "kdfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 133,
+        name: "CK_X2RATCHET_RESPOND_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "sk",
+                kind: MemberKind::StringSized(Size::Constant(32)),
+                out: false,
+            },
+            MemberSpec {
+                name: "own_prekey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "initiator_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "own_public_identity",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "bEncryptedHeader",
+                kind: MemberKind::Byte,
+                out: false,
+            },
+            MemberSpec {
+                name: "eCurve",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "aeadMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "kdfMechanism",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 140,
+        name: "CK_SIGN_ADDITIONAL_CONTEXT",
+        members: &[
+            MemberSpec {
+                name: "hedgeVariant",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pContext",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulContextLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 141,
+        name: "CK_HASH_SIGN_ADDITIONAL_CONTEXT",
+        members: &[
+            MemberSpec {
+                name: "hedgeVariant",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pContext",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulContextLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "hash",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 150,
+        name: "CK_GOSTR3410_DERIVE_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "kdf",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pPublicData",
+                kind: MemberKind::String(2),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulPublicDataLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pUKM",
+                kind: MemberKind::String(4),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulUKMLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 151,
+        name: "CK_GOSTR3410_KEY_WRAP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pWrapOID",
+                kind: MemberKind::String(1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulWrapOIDLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pUKM",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulUKMLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "hKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 160,
+        name: "CK_OTP_PARAM",
+        members: &[
+            MemberSpec {
+                name: "type",
+                kind: MemberKind::Ulong,
+                out: false,
+            },
+            MemberSpec {
+                name: "pValue",
+                kind: MemberKind::Choice {
+                    length: 2,
+                    selector: 0,
+                    shapes: &[(5, 1), (6, 1), (7, 1)],
+                },
+                out: false,
+            },
+            MemberSpec {
+                name: "ulValueLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 161,
+        name: "CK_OTP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pParams",
+                kind: MemberKind::Array(160, 1),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulCount",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 162,
+        name: "CK_KIP_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "pMechanism",
+                kind: MemberKind::Mechanism,
+                out: false,
+            },
+            MemberSpec {
+                name: "hKey",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSeed",
+                kind: MemberKind::String(3),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulSeedLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+    Shape {
+        id: 163,
+        name: "CK_CMS_SIG_PARAMS",
+        members: &[
+            MemberSpec {
+                name: "certificateHandle",
+                kind: MemberKind::Object,
+                out: false,
+            },
+            MemberSpec {
+                name: "pSigningMechanism",
+                kind: MemberKind::Mechanism,
+                out: false,
+            },
+            MemberSpec {
+                name: "pDigestMechanism",
+                kind: MemberKind::Mechanism,
+                out: false,
+            },
+            MemberSpec {
+                name: "pContentType",
+                kind: MemberKind::Text,
+                out: false,
+            },
+            MemberSpec {
+                name: "pRequestedAttributes",
+                kind: MemberKind::String(5),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRequestedAttributesLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+            MemberSpec {
+                name: "pRequiredAttributes",
+                kind: MemberKind::String(7),
+                out: false,
+            },
+            MemberSpec {
+                name: "ulRequiredAttributesLen",
+                kind: MemberKind::Length,
+                out: false,
+            },
+        ],
+        out: false,
+    },
+];
 /// The numbers of the shapes that the parameter of this mechanism may have; they differ in size.
 #[must_use]
 pub fn shapes_of(mechanism: u64) -> &'static [u16] {
     match mechanism {
+        0x9 => &[10],            // CKM_RSA_PKCS_OAEP
+        0xd => &[11],            // CKM_RSA_PKCS_PSS
+        0xe => &[11],            // CKM_SHA1_RSA_PKCS_PSS
+        0x1d => &[140],          // CKM_ML_DSA
+        0x1f => &[141],          // CKM_HASH_ML_DSA
+        0x23 => &[140],          // CKM_HASH_ML_DSA_SHA224
+        0x24 => &[140],          // CKM_HASH_ML_DSA_SHA256
+        0x25 => &[140],          // CKM_HASH_ML_DSA_SHA384
+        0x26 => &[140],          // CKM_HASH_ML_DSA_SHA512
+        0x27 => &[140],          // CKM_HASH_ML_DSA_SHA3_224
+        0x28 => &[140],          // CKM_HASH_ML_DSA_SHA3_256
+        0x29 => &[140],          // CKM_HASH_ML_DSA_SHA3_384
+        0x2a => &[140],          // CKM_HASH_ML_DSA_SHA3_512
+        0x2b => &[140],          // CKM_HASH_ML_DSA_SHAKE128
+        0x2c => &[140],          // CKM_HASH_ML_DSA_SHAKE256
+        0x2e => &[140],          // CKM_SLH_DSA
+        0x31 => &[24],           // CKM_X9_42_DH_DERIVE
+        0x32 => &[25],           // CKM_X9_42_DH_HYBRID_DERIVE
+        0x33 => &[26, 25],       // CKM_X9_42_MQV_DERIVE
+        0x34 => &[141],          // CKM_HASH_SLH_DSA
+        0x36 => &[140],          // CKM_HASH_SLH_DSA_SHA224
+        0x37 => &[140],          // CKM_HASH_SLH_DSA_SHA256
+        0x38 => &[140],          // CKM_HASH_SLH_DSA_SHA384
+        0x39 => &[140],          // CKM_HASH_SLH_DSA_SHA512
+        0x3a => &[140],          // CKM_HASH_SLH_DSA_SHA3_224
+        0x3b => &[140],          // CKM_HASH_SLH_DSA_SHA3_256
+        0x3c => &[140],          // CKM_HASH_SLH_DSA_SHA3_384
+        0x3d => &[140],          // CKM_HASH_SLH_DSA_SHA3_512
+        0x3e => &[140],          // CKM_HASH_SLH_DSA_SHAKE128
+        0x3f => &[140],          // CKM_HASH_SLH_DSA_SHAKE256
+        0x43 => &[11],           // CKM_SHA256_RSA_PKCS_PSS
+        0x44 => &[11],           // CKM_SHA384_RSA_PKCS_PSS
+        0x45 => &[11],           // CKM_SHA512_RSA_PKCS_PSS
+        0x47 => &[11],           // CKM_SHA224_RSA_PKCS_PSS
+        0x4a => &[2],            // CKM_SHA512_224_HMAC_GENERAL
+        0x4e => &[2],            // CKM_SHA512_256_HMAC_GENERAL
+        0x50 => &[2],            // CKM_SHA512_T
+        0x51 => &[2],            // CKM_SHA512_T_HMAC
+        0x52 => &[2],            // CKM_SHA512_T_HMAC_GENERAL
+        0x53 => &[2],            // CKM_SHA512_T_KEY_DERIVATION
+        0x56 => &[109],          // CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE
+        0x57 => &[109],          // CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE_DH
+        0x63 => &[11],           // CKM_SHA3_256_RSA_PKCS_PSS
+        0x64 => &[11],           // CKM_SHA3_384_RSA_PKCS_PSS
+        0x65 => &[11],           // CKM_SHA3_512_RSA_PKCS_PSS
+        0x67 => &[11],           // CKM_SHA3_224_RSA_PKCS_PSS
+        0x101 => &[3],           // CKM_RC2_ECB
+        0x102 => &[54],          // CKM_RC2_CBC
+        0x103 => &[3],           // CKM_RC2_MAC
+        0x104 => &[55],          // CKM_RC2_MAC_GENERAL
+        0x105 => &[54],          // CKM_RC2_CBC_PAD
+        0x124 => &[2],           // CKM_DES_MAC_GENERAL
+        0x135 => &[2],           // CKM_DES3_MAC_GENERAL
+        0x137 => &[2],           // CKM_DES3_CMAC_GENERAL
+        0x144 => &[2],           // CKM_CDMF_MAC_GENERAL
+        0x202 => &[2],           // CKM_MD2_HMAC_GENERAL
+        0x212 => &[2],           // CKM_MD5_HMAC_GENERAL
+        0x222 => &[2],           // CKM_SHA_1_HMAC_GENERAL
+        0x232 => &[2],           // CKM_RIPEMD128_HMAC_GENERAL
+        0x242 => &[2],           // CKM_RIPEMD160_HMAC_GENERAL
+        0x252 => &[2],           // CKM_SHA256_HMAC_GENERAL
+        0x257 => &[2],           // CKM_SHA224_HMAC_GENERAL
+        0x262 => &[2],           // CKM_SHA384_HMAC_GENERAL
+        0x272 => &[2],           // CKM_SHA512_HMAC_GENERAL
+        0x282 => &[161],         // CKM_SECURID
+        0x291 => &[161],         // CKM_HOTP
+        0x2a0 => &[161],         // CKM_ACTI
+        0x2b2 => &[2],           // CKM_SHA3_256_HMAC_GENERAL
+        0x2b7 => &[2],           // CKM_SHA3_224_HMAC_GENERAL
+        0x2c2 => &[2],           // CKM_SHA3_384_HMAC_GENERAL
+        0x2d2 => &[2],           // CKM_SHA3_512_HMAC_GENERAL
+        0x304 => &[2],           // CKM_CAST_MAC_GENERAL
+        0x314 => &[2],           // CKM_CAST3_MAC_GENERAL
+        0x324 => &[2],           // CKM_CAST128_MAC_GENERAL
+        0x331 => &[56],          // CKM_RC5_ECB
+        0x332 => &[57],          // CKM_RC5_CBC
+        0x333 => &[56],          // CKM_RC5_MAC
+        0x334 => &[58],          // CKM_RC5_MAC_GENERAL
+        0x335 => &[57],          // CKM_RC5_CBC_PAD
+        0x344 => &[2],           // CKM_IDEA_MAC_GENERAL
+        0x360 => &[5],           // CKM_CONCATENATE_BASE_AND_KEY
+        0x362 => &[83],          // CKM_CONCATENATE_BASE_AND_DATA
+        0x363 => &[83],          // CKM_CONCATENATE_DATA_AND_BASE
+        0x364 => &[83],          // CKM_XOR_BASE_AND_DATA
+        0x365 => &[4],           // CKM_EXTRACT_KEY_FROM_KEY
+        0x371 => &[101],         // CKM_SSL3_MASTER_KEY_DERIVE
+        0x372 => &[103],         // CKM_SSL3_KEY_AND_MAC_DERIVE
+        0x373 => &[101],         // CKM_SSL3_MASTER_KEY_DERIVE_DH
+        0x375 => &[101],         // CKM_TLS_MASTER_KEY_DERIVE
+        0x376 => &[103],         // CKM_TLS_KEY_AND_MAC_DERIVE
+        0x377 => &[101],         // CKM_TLS_MASTER_KEY_DERIVE_DH
+        0x378 => &[104],         // CKM_TLS_PRF
+        0x380 => &[2],           // CKM_SSL3_MD5_MAC
+        0x381 => &[2],           // CKM_SSL3_SHA1_MAC
+        0x3a0 => &[80],          // CKM_PBE_MD2_DES_CBC
+        0x3a1 => &[80],          // CKM_PBE_MD5_DES_CBC
+        0x3a2 => &[80],          // CKM_PBE_MD5_CAST_CBC
+        0x3a3 => &[80],          // CKM_PBE_MD5_CAST3_CBC
+        0x3a4 => &[80],          // CKM_PBE_MD5_CAST128_CBC
+        0x3a5 => &[80],          // CKM_PBE_SHA1_CAST128_CBC
+        0x3a6 => &[80],          // CKM_PBE_SHA1_RC4_128
+        0x3a7 => &[80],          // CKM_PBE_SHA1_RC4_40
+        0x3a8 => &[80],          // CKM_PBE_SHA1_DES3_EDE_CBC
+        0x3a9 => &[80],          // CKM_PBE_SHA1_DES2_EDE_CBC
+        0x3aa => &[80],          // CKM_PBE_SHA1_RC2_128_CBC
+        0x3ab => &[80],          // CKM_PBE_SHA1_RC2_40_CBC
+        0x3ac => &[94],          // CKM_SP800_108_COUNTER_KDF
+        0x3ad => &[95],          // CKM_SP800_108_FEEDBACK_KDF
+        0x3ae => &[94],          // CKM_SP800_108_DOUBLE_PIPELINE_KDF
+        0x3b0 => &[81],          // CKM_PKCS5_PBKD2
+        0x3c0 => &[80],          // CKM_PBA_SHA1_WITH_SHA1_HMAC
+        0x3d1 => &[111],         // CKM_WTLS_MASTER_KEY_DERIVE
+        0x3d2 => &[111],         // CKM_WTLS_MASTER_KEY_DERIVE_DH_ECC
+        0x3d3 => &[112],         // CKM_WTLS_PRF
+        0x3d4 => &[114],         // CKM_WTLS_SERVER_KEY_AND_MAC_DERIVE
+        0x3d5 => &[114],         // CKM_WTLS_CLIENT_KEY_AND_MAC_DERIVE
+        0x3d8 => &[108],         // CKM_TLS12_MAC
+        0x3d9 => &[107],         // CKM_TLS12_KDF
+        0x3e0 => &[105],         // CKM_TLS12_MASTER_KEY_DERIVE
+        0x3e1 => &[106, 103],    // CKM_TLS12_KEY_AND_MAC_DERIVE
+        0x3e2 => &[105],         // CKM_TLS12_MASTER_KEY_DERIVE_DH
+        0x3e3 => &[106, 103],    // CKM_TLS12_KEY_SAFE_DERIVE
+        0x3e4 => &[108],         // CKM_TLS_MAC
+        0x3e5 => &[107],         // CKM_TLS_KDF
+        0x401 => &[13],          // CKM_KEY_WRAP_SET_OAEP
+        0x500 => &[163],         // CKM_CMS_SIG
+        0x510 => &[162],         // CKM_KIP_DERIVE
+        0x511 => &[162],         // CKM_KIP_WRAP
+        0x512 => &[162],         // CKM_KIP_MAC
+        0x554 => &[2],           // CKM_CAMELLIA_MAC_GENERAL
+        0x556 => &[83],          // CKM_CAMELLIA_ECB_ENCRYPT_DATA
+        0x557 => &[51],          // CKM_CAMELLIA_CBC_ENCRYPT_DATA
+        0x558 => &[41],          // CKM_CAMELLIA_CTR
+        0x564 => &[2],           // CKM_ARIA_MAC_GENERAL
+        0x566 => &[83],          // CKM_ARIA_ECB_ENCRYPT_DATA
+        0x567 => &[52],          // CKM_ARIA_CBC_ENCRYPT_DATA
+        0x654 => &[2],           // CKM_SEED_MAC_GENERAL
+        0x656 => &[83],          // CKM_SEED_ECB_ENCRYPT_DATA
+        0x657 => &[53],          // CKM_SEED_CBC_ENCRYPT_DATA
+        0x1009 => &[59],         // CKM_SKIPJACK_PRIVATE_WRAP
+        0x100a => &[60],         // CKM_SKIPJACK_RELAYX
+        0x1011 => &[30],         // CKM_KEA_KEY_DERIVE
+        0x1012 => &[30],         // CKM_KEA_DERIVE
+        0x1050 => &[20],         // CKM_ECDH1_DERIVE
+        0x1051 => &[20],         // CKM_ECDH1_COFACTOR_DERIVE
+        0x1052 => &[22, 21],     // CKM_ECMQV_DERIVE
+        0x1053 => &[23],         // CKM_ECDH_AES_KEY_WRAP
+        0x1054 => &[12],         // CKM_RSA_AES_KEY_WRAP
+        0x1057 => &[27],         // CKM_EDDSA
+        0x1084 => &[2],          // CKM_AES_MAC_GENERAL
+        0x1086 => &[40],         // CKM_AES_CTR
+        0x1087 => &[42, 43, 45], // CKM_AES_GCM
+        0x1088 => &[46, 48],     // CKM_AES_CCM
+        0x108b => &[2],          // CKM_AES_CMAC_GENERAL
+        0x108e => &[42, 43],     // CKM_AES_GMAC
+        0x1100 => &[83],         // CKM_DES_ECB_ENCRYPT_DATA
+        0x1101 => &[49],         // CKM_DES_CBC_ENCRYPT_DATA
+        0x1102 => &[83],         // CKM_DES3_ECB_ENCRYPT_DATA
+        0x1103 => &[49],         // CKM_DES3_CBC_ENCRYPT_DATA
+        0x1104 => &[83],         // CKM_AES_ECB_ENCRYPT_DATA
+        0x1105 => &[50],         // CKM_AES_CBC_ENCRYPT_DATA
+        0x1203 => &[151],        // CKM_GOSTR3410_KEY_WRAP
+        0x1204 => &[150],        // CKM_GOSTR3410_DERIVE
+        0x1226 => &[70],         // CKM_CHACHA20
+        0x2003 => &[29],         // CKM_DSA_PROBABILISTIC_PARAMETER_GEN
+        0x2004 => &[29],         // CKM_DSA_SHAWE_TAYLOR_PARAMETER_GEN
+        0x2005 => &[29],         // CKM_DSA_FIPS_G_GEN
+        0x400e => &[2],          // CKM_BLAKE2B_160_HMAC_GENERAL
+        0x4013 => &[2],          // CKM_BLAKE2B_256_HMAC_GENERAL
+        0x4018 => &[2],          // CKM_BLAKE2B_384_HMAC_GENERAL
+        0x401d => &[2],          // CKM_BLAKE2B_512_HMAC_GENERAL
+        0x4020 => &[71],         // CKM_SALSA20
+        0x4021 => &[72],         // CKM_CHACHA20_POLY1305
+        0x4022 => &[72],         // CKM_SALSA20_POLY1305
+        0x4023 => &[130],        // CKM_X3DH_INITIALIZE
+        0x4024 => &[131],        // CKM_X3DH_RESPOND
+        0x4025 => &[132],        // CKM_X2RATCHET_INITIALIZE
+        0x4026 => &[133],        // CKM_X2RATCHET_RESPOND
+        0x4029 => &[28],         // CKM_XEDDSA
+        0x402a => &[84],         // CKM_HKDF_DERIVE
+        0x402b => &[84],         // CKM_HKDF_DATA
+        0x402e => &[120],        // CKM_IKE2_PRF_PLUS_DERIVE
+        0x402f => &[121],        // CKM_IKE_PRF_DERIVE
+        0x4030 => &[122],        // CKM_IKE1_PRF_DERIVE
+        0x4031 => &[123],        // CKM_IKE1_EXTENDED_DERIVE
+        0x4038 => &[23],         // CKM_ECDH_X_AES_KEY_WRAP
+        0x4039 => &[23],         // CKM_ECDH_COF_AES_KEY_WRAP
         _ => &[],
     }
 }
@@ -1319,6 +4212,10 @@ pub fn shapes_of(mechanism: u64) -> &'static [u16] {
 #[must_use]
 pub fn message_shapes_of(mechanism: u64) -> &'static [u16] {
     match mechanism {
+        0x1087 => &[44], // CKM_AES_GCM
+        0x1088 => &[47], // CKM_AES_CCM
+        0x4021 => &[73], // CKM_CHACHA20_POLY1305
+        0x4022 => &[73], // CKM_SALSA20_POLY1305
         _ => &[],
     }
 }

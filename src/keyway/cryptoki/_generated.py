@@ -950,14 +950,799 @@ C_UNWRAPKEYAUTHENTICATED: Final = 104
 
 # Parameter structures by number.
 SHAPES: Final[Mapping[int, Shape]] = {
+    1: Shape(1, "CK_ULONG", (
+        Member(MemberKind.ULONG, "value"),
+    ), False),
+    2: Shape(2, "CK_MAC_GENERAL_PARAMS", (
+        Member(MemberKind.ULONG, "ulMacLength"),
+    ), False),
+    3: Shape(3, "CK_RC2_PARAMS", (
+        Member(MemberKind.ULONG, "ulEffectiveBits"),
+    ), False),
+    4: Shape(4, "CK_EXTRACT_PARAMS", (
+        Member(MemberKind.ULONG, "bit"),
+    ), False),
+    5: Shape(5, "CK_OBJECT_HANDLE", (
+        Member(MemberKind.OBJECT, "hKey"),
+    ), False),
+    10: Shape(10, "CK_RSA_PKCS_OAEP_PARAMS", (
+        Member(MemberKind.ULONG, "hashAlg"),
+        Member(MemberKind.ULONG, "mgf"),
+        Member(MemberKind.ULONG, "source"),
+        Member(MemberKind.STRING, "pSourceData", length="ulSourceDataLen"),
+        Member(MemberKind.LENGTH, "ulSourceDataLen"),
+    ), False),
+    11: Shape(11, "CK_RSA_PKCS_PSS_PARAMS", (
+        Member(MemberKind.ULONG, "hashAlg"),
+        Member(MemberKind.ULONG, "mgf"),
+        Member(MemberKind.ULONG, "sLen"),
+    ), False),
+    12: Shape(12, "CK_RSA_AES_KEY_WRAP_PARAMS", (
+        Member(MemberKind.ULONG, "ulAESKeyBits"),
+        Member(MemberKind.POINTER, "pOAEPParams", shape=10),
+    ), False),
+    13: Shape(13, "CK_KEY_WRAP_SET_OAEP_PARAMS", (
+        Member(MemberKind.BYTE, "bBC", out=True),
+        Member(MemberKind.STRING, "pX", out=True, length="ulXLen"),
+        Member(MemberKind.LENGTH, "ulXLen", out=True),
+    ), True),
+    20: Shape(20, "CK_ECDH1_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulSharedDataLen"),
+        Member(MemberKind.STRING, "pSharedData", length="ulSharedDataLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+    ), False),
+    21: Shape(21, "CK_ECDH2_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulSharedDataLen"),
+        Member(MemberKind.STRING, "pSharedData", length="ulSharedDataLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+        Member(MemberKind.ULONG, "ulPrivateDataLen"),
+        Member(MemberKind.OBJECT, "hPrivateData"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen2"),
+        Member(MemberKind.STRING, "pPublicData2", length="ulPublicDataLen2"),
+    ), False),
+    22: Shape(22, "CK_ECMQV_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulSharedDataLen"),
+        Member(MemberKind.STRING, "pSharedData", length="ulSharedDataLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+        Member(MemberKind.ULONG, "ulPrivateDataLen"),
+        Member(MemberKind.OBJECT, "hPrivateData"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen2"),
+        Member(MemberKind.STRING, "pPublicData2", length="ulPublicDataLen2"),
+        Member(MemberKind.OBJECT, "publicKey"),
+    ), False),
+    23: Shape(23, "CK_ECDH_AES_KEY_WRAP_PARAMS", (
+        Member(MemberKind.ULONG, "ulAESKeyBits"),
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulSharedDataLen"),
+        Member(MemberKind.STRING, "pSharedData", length="ulSharedDataLen"),
+    ), False),
+    24: Shape(24, "CK_X9_42_DH1_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulOtherInfoLen"),
+        Member(MemberKind.STRING, "pOtherInfo", length="ulOtherInfoLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+    ), False),
+    25: Shape(25, "CK_X9_42_DH2_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulOtherInfoLen"),
+        Member(MemberKind.STRING, "pOtherInfo", length="ulOtherInfoLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+        Member(MemberKind.ULONG, "ulPrivateDataLen"),
+        Member(MemberKind.OBJECT, "hPrivateData"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen2"),
+        Member(MemberKind.STRING, "pPublicData2", length="ulPublicDataLen2"),
+    ), False),
+    26: Shape(26, "CK_X9_42_MQV_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.LENGTH, "ulOtherInfoLen"),
+        Member(MemberKind.STRING, "pOtherInfo", length="ulOtherInfoLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+        Member(MemberKind.ULONG, "ulPrivateDataLen"),
+        Member(MemberKind.OBJECT, "hPrivateData"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen2"),
+        Member(MemberKind.STRING, "pPublicData2", length="ulPublicDataLen2"),
+        Member(MemberKind.OBJECT, "publicKey"),
+    ), False),
+    27: Shape(27, "CK_EDDSA_PARAMS", (
+        Member(MemberKind.BYTE, "phFlag"),
+        Member(MemberKind.LENGTH, "ulContextDataLen"),
+        Member(MemberKind.STRING, "pContextData", length="ulContextDataLen"),
+    ), False),
+    28: Shape(28, "CK_XEDDSA_PARAMS", (
+        Member(MemberKind.ULONG, "hash"),
+    ), False),
+    29: Shape(29, "CK_DSA_PARAMETER_GEN_PARAM", (
+        Member(MemberKind.ULONG, "hash"),
+        Member(MemberKind.STRING, "pSeed", out=True, length="ulSeedLen"),
+        Member(MemberKind.LENGTH, "ulSeedLen", out=True),
+        Member(MemberKind.ULONG, "ulIndex", out=True),
+    ), True),
+    30: Shape(30, "CK_KEA_DERIVE_PARAMS", (
+        Member(MemberKind.BYTE, "isSender"),
+        Member(MemberKind.ULONG, "ulRandomLen"),
+        Member(MemberKind.STRING_SIZED, "pRandomA", length="ulRandomLen"),
+        Member(MemberKind.STRING_SIZED, "pRandomB", length="ulRandomLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+    ), False),
+    40: Shape(40, "CK_AES_CTR_PARAMS", (
+        Member(MemberKind.ULONG, "ulCounterBits"),
+        Member(MemberKind.BYTES, "cb", count=16),
+    ), False),
+    41: Shape(41, "CK_CAMELLIA_CTR_PARAMS", (
+        Member(MemberKind.ULONG, "ulCounterBits"),
+        Member(MemberKind.BYTES, "cb", count=16),
+    ), False),
+    42: Shape(42, "CK_GCM_PARAMS", (
+        Member(MemberKind.STRING, "pIv", out=True, length="ulIvLen"),
+        Member(MemberKind.LENGTH, "ulIvLen"),
+        Member(MemberKind.ULONG, "ulIvBits"),
+        Member(MemberKind.STRING, "pAAD", length="ulAADLen"),
+        Member(MemberKind.LENGTH, "ulAADLen"),
+        Member(MemberKind.ULONG, "ulTagBits"),
+    ), True),
+    43: Shape(43, "CK_NSS_GCM_PARAMS", (
+        Member(MemberKind.STRING, "pIv", out=True, length="ulIvLen"),
+        Member(MemberKind.LENGTH, "ulIvLen"),
+        Member(MemberKind.STRING, "pAAD", length="ulAADLen"),
+        Member(MemberKind.LENGTH, "ulAADLen"),
+        Member(MemberKind.ULONG, "ulTagBits"),
+    ), True),
+    44: Shape(44, "CK_GCM_MESSAGE_PARAMS", (
+        Member(MemberKind.STRING, "pIv", out=True, length="ulIvLen"),
+        Member(MemberKind.LENGTH, "ulIvLen"),
+        Member(MemberKind.ULONG, "ulIvFixedBits"),
+        Member(MemberKind.ULONG, "ivGenerator"),
+        Member(MemberKind.STRING_BITS, "pTag", out=True, length="ulTagBits"),
+        Member(MemberKind.ULONG, "ulTagBits"),
+    ), True),
+    45: Shape(45, "CK_GCM_WRAP_PARAMS", (
+        Member(MemberKind.STRING, "pIv", out=True, length="ulIvLen"),
+        Member(MemberKind.LENGTH, "ulIvLen"),
+        Member(MemberKind.ULONG, "ulIvFixedBits"),
+        Member(MemberKind.ULONG, "ivGenerator"),
+        Member(MemberKind.STRING, "pAAD", length="ulAADLen"),
+        Member(MemberKind.LENGTH, "ulAADLen"),
+        Member(MemberKind.ULONG, "ulTagBits"),
+    ), True),
+    46: Shape(46, "CK_CCM_PARAMS", (
+        Member(MemberKind.ULONG, "ulDataLen"),
+        Member(MemberKind.STRING, "pNonce", length="ulNonceLen"),
+        Member(MemberKind.LENGTH, "ulNonceLen"),
+        Member(MemberKind.STRING, "pAAD", length="ulAADLen"),
+        Member(MemberKind.LENGTH, "ulAADLen"),
+        Member(MemberKind.ULONG, "ulMACLen"),
+    ), False),
+    47: Shape(47, "CK_CCM_MESSAGE_PARAMS", (
+        Member(MemberKind.ULONG, "ulDataLen"),
+        Member(MemberKind.STRING, "pNonce", out=True, length="ulNonceLen"),
+        Member(MemberKind.LENGTH, "ulNonceLen"),
+        Member(MemberKind.ULONG, "ulNonceFixedBits"),
+        Member(MemberKind.ULONG, "nonceGenerator"),
+        Member(MemberKind.STRING, "pMAC", out=True, length="ulMACLen"),
+        Member(MemberKind.LENGTH, "ulMACLen"),
+    ), True),
+    48: Shape(48, "CK_CCM_WRAP_PARAMS", (
+        Member(MemberKind.ULONG, "ulDataLen"),
+        Member(MemberKind.STRING, "pNonce", out=True, length="ulNonceLen"),
+        Member(MemberKind.LENGTH, "ulNonceLen"),
+        Member(MemberKind.ULONG, "ulNonceFixedBits"),
+        Member(MemberKind.ULONG, "nonceGenerator"),
+        Member(MemberKind.STRING, "pAAD", length="ulAADLen"),
+        Member(MemberKind.LENGTH, "ulAADLen"),
+        Member(MemberKind.ULONG, "ulMACLen"),
+    ), True),
+    49: Shape(49, "CK_DES_CBC_ENCRYPT_DATA_PARAMS", (
+        Member(MemberKind.BYTES, "iv", count=8),
+        Member(MemberKind.STRING, "pData", length="length"),
+        Member(MemberKind.LENGTH, "length"),
+    ), False),
+    50: Shape(50, "CK_AES_CBC_ENCRYPT_DATA_PARAMS", (
+        Member(MemberKind.BYTES, "iv", count=16),
+        Member(MemberKind.STRING, "pData", length="length"),
+        Member(MemberKind.LENGTH, "length"),
+    ), False),
+    51: Shape(51, "CK_CAMELLIA_CBC_ENCRYPT_DATA_PARAMS", (
+        Member(MemberKind.BYTES, "iv", count=16),
+        Member(MemberKind.STRING, "pData", length="length"),
+        Member(MemberKind.LENGTH, "length"),
+    ), False),
+    52: Shape(52, "CK_ARIA_CBC_ENCRYPT_DATA_PARAMS", (
+        Member(MemberKind.BYTES, "iv", count=16),
+        Member(MemberKind.STRING, "pData", length="length"),
+        Member(MemberKind.LENGTH, "length"),
+    ), False),
+    53: Shape(53, "CK_SEED_CBC_ENCRYPT_DATA_PARAMS", (
+        Member(MemberKind.BYTES, "iv", count=16),
+        Member(MemberKind.STRING, "pData", length="length"),
+        Member(MemberKind.LENGTH, "length"),
+    ), False),
+    54: Shape(54, "CK_RC2_CBC_PARAMS", (
+        Member(MemberKind.ULONG, "ulEffectiveBits"),
+        Member(MemberKind.BYTES, "iv", count=8),
+    ), False),
+    55: Shape(55, "CK_RC2_MAC_GENERAL_PARAMS", (
+        Member(MemberKind.ULONG, "ulEffectiveBits"),
+        Member(MemberKind.ULONG, "ulMacLength"),
+    ), False),
+    56: Shape(56, "CK_RC5_PARAMS", (
+        Member(MemberKind.ULONG, "ulWordsize"),
+        Member(MemberKind.ULONG, "ulRounds"),
+    ), False),
+    57: Shape(57, "CK_RC5_CBC_PARAMS", (
+        Member(MemberKind.ULONG, "ulWordsize"),
+        Member(MemberKind.ULONG, "ulRounds"),
+        Member(MemberKind.STRING, "pIv", length="ulIvLen"),
+        Member(MemberKind.LENGTH, "ulIvLen"),
+    ), False),
+    58: Shape(58, "CK_RC5_MAC_GENERAL_PARAMS", (
+        Member(MemberKind.ULONG, "ulWordsize"),
+        Member(MemberKind.ULONG, "ulRounds"),
+        Member(MemberKind.ULONG, "ulMacLength"),
+    ), False),
+    59: Shape(59, "CK_SKIPJACK_PRIVATE_WRAP_PARAMS", (
+        Member(MemberKind.LENGTH, "ulPasswordLen"),
+        Member(MemberKind.STRING, "pPassword", length="ulPasswordLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+        Member(MemberKind.ULONG, "ulPAndGLen"),
+        Member(MemberKind.LENGTH, "ulQLen"),
+        Member(MemberKind.LENGTH, "ulRandomLen"),
+        Member(MemberKind.STRING, "pRandomA", length="ulRandomLen"),
+        Member(MemberKind.STRING_SIZED, "pPrimeP", length="ulPAndGLen"),
+        Member(MemberKind.STRING_SIZED, "pBaseG", length="ulPAndGLen"),
+        Member(MemberKind.STRING, "pSubprimeQ", length="ulQLen"),
+    ), False),
+    60: Shape(60, "CK_SKIPJACK_RELAYX_PARAMS", (
+        Member(MemberKind.LENGTH, "ulOldWrappedXLen"),
+        Member(MemberKind.STRING, "pOldWrappedX", length="ulOldWrappedXLen"),
+        Member(MemberKind.LENGTH, "ulOldPasswordLen"),
+        Member(MemberKind.STRING, "pOldPassword", length="ulOldPasswordLen"),
+        Member(MemberKind.LENGTH, "ulOldPublicDataLen"),
+        Member(MemberKind.STRING, "pOldPublicData", length="ulOldPublicDataLen"),
+        Member(MemberKind.LENGTH, "ulOldRandomLen"),
+        Member(MemberKind.STRING, "pOldRandomA", length="ulOldRandomLen"),
+        Member(MemberKind.LENGTH, "ulNewPasswordLen"),
+        Member(MemberKind.STRING, "pNewPassword", length="ulNewPasswordLen"),
+        Member(MemberKind.LENGTH, "ulNewPublicDataLen"),
+        Member(MemberKind.STRING, "pNewPublicData", length="ulNewPublicDataLen"),
+        Member(MemberKind.LENGTH, "ulNewRandomLen"),
+        Member(MemberKind.STRING, "pNewRandomA", length="ulNewRandomLen"),
+    ), False),
+    70: Shape(70, "CK_CHACHA20_PARAMS", (
+        Member(MemberKind.STRING_BITS, "pBlockCounter", length="blockCounterBits"),
+        Member(MemberKind.ULONG, "blockCounterBits"),
+        Member(MemberKind.STRING_BITS, "pNonce", length="ulNonceBits"),
+        Member(MemberKind.ULONG, "ulNonceBits"),
+    ), False),
+    71: Shape(71, "CK_SALSA20_PARAMS", (
+        Member(MemberKind.STRING_SIZED, "pBlockCounter", count=8),
+        Member(MemberKind.STRING_BITS, "pNonce", length="ulNonceBits"),
+        Member(MemberKind.ULONG, "ulNonceBits"),
+    ), False),
+    72: Shape(72, "CK_SALSA20_CHACHA20_POLY1305_PARAMS", (
+        Member(MemberKind.STRING, "pNonce", length="ulNonceLen"),
+        Member(MemberKind.LENGTH, "ulNonceLen"),
+        Member(MemberKind.STRING, "pAAD", length="ulAADLen"),
+        Member(MemberKind.LENGTH, "ulAADLen"),
+    ), False),
+    73: Shape(73, "CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS", (
+        Member(MemberKind.STRING, "pNonce", length="ulNonceLen"),
+        Member(MemberKind.LENGTH, "ulNonceLen"),
+        Member(MemberKind.STRING_SIZED, "pTag", out=True, count=16),
+    ), True),
+    80: Shape(80, "CK_PBE_PARAMS", (
+        Member(MemberKind.STRING_SIZED, "pInitVector", out=True, count=8),
+        Member(MemberKind.STRING, "pPassword", length="ulPasswordLen"),
+        Member(MemberKind.LENGTH, "ulPasswordLen"),
+        Member(MemberKind.STRING, "pSalt", length="ulSaltLen"),
+        Member(MemberKind.LENGTH, "ulSaltLen"),
+        Member(MemberKind.ULONG, "ulIteration"),
+    ), True),
+    81: Shape(81, "CK_PKCS5_PBKD2_PARAMS2", (
+        Member(MemberKind.ULONG, "saltSource"),
+        Member(MemberKind.STRING, "pSaltSourceData", length="ulSaltSourceDataLen"),
+        Member(MemberKind.LENGTH, "ulSaltSourceDataLen"),
+        Member(MemberKind.ULONG, "iterations"),
+        Member(MemberKind.ULONG, "prf"),
+        Member(MemberKind.STRING, "pPrfData", length="ulPrfDataLen"),
+        Member(MemberKind.LENGTH, "ulPrfDataLen"),
+        Member(MemberKind.STRING, "pPassword", length="ulPasswordLen"),
+        Member(MemberKind.LENGTH, "ulPasswordLen"),
+    ), False),
+    82: Shape(82, "CK_PKCS5_PBKD2_PARAMS", (
+        Member(MemberKind.ULONG, "saltSource"),
+        Member(MemberKind.STRING, "pSaltSourceData", length="ulSaltSourceDataLen"),
+        Member(MemberKind.LENGTH, "ulSaltSourceDataLen"),
+        Member(MemberKind.ULONG, "iterations"),
+        Member(MemberKind.ULONG, "prf"),
+        Member(MemberKind.STRING, "pPrfData", length="ulPrfDataLen"),
+        Member(MemberKind.LENGTH, "ulPrfDataLen"),
+        Member(MemberKind.STRING_CELL, "pPassword", length="ulPasswordLen"),
+        Member(MemberKind.CELL, "ulPasswordLen"),
+    ), False),
+    83: Shape(83, "CK_KEY_DERIVATION_STRING_DATA", (
+        Member(MemberKind.STRING, "pData", length="ulLen"),
+        Member(MemberKind.LENGTH, "ulLen"),
+    ), False),
+    84: Shape(84, "CK_HKDF_PARAMS", (
+        Member(MemberKind.BYTE, "bExtract"),
+        Member(MemberKind.BYTE, "bExpand"),
+        Member(MemberKind.ULONG, "prfHashMechanism"),
+        Member(MemberKind.ULONG, "ulSaltType"),
+        Member(MemberKind.STRING, "pSalt", length="ulSaltLen"),
+        Member(MemberKind.LENGTH, "ulSaltLen"),
+        Member(MemberKind.OBJECT, "hSaltKey"),
+        Member(MemberKind.STRING, "pInfo", length="ulInfoLen"),
+        Member(MemberKind.LENGTH, "ulInfoLen"),
+    ), False),
+    90: Shape(90, "CK_SP800_108_COUNTER_FORMAT", (
+        Member(MemberKind.BYTE, "bLittleEndian"),
+        Member(MemberKind.ULONG, "ulWidthInBits"),
+    ), False),
+    91: Shape(91, "CK_SP800_108_DKM_LENGTH_FORMAT", (
+        Member(MemberKind.ULONG, "dkmLengthMethod"),
+        Member(MemberKind.BYTE, "bLittleEndian"),
+        Member(MemberKind.ULONG, "ulWidthInBits"),
+    ), False),
+    92: Shape(92, "CK_PRF_DATA_PARAM", (
+        Member(MemberKind.ULONG, "type"),
+        Member(MemberKind.CHOICE, "pValue", length="ulValueLen", selector="type", choices=((1, 90), (2, 90), (3, 91), (5, 5),)),
+        Member(MemberKind.LENGTH, "ulValueLen"),
+    ), False),
+    93: Shape(93, "CK_DERIVED_KEY", (
+        Member(MemberKind.TEMPLATE, "pTemplate", length="ulAttributeCount"),
+        Member(MemberKind.LENGTH, "ulAttributeCount"),
+        Member(MemberKind.OBJECT_CELL, "phKey", out=True),
+    ), True),
+    94: Shape(94, "CK_SP800_108_KDF_PARAMS", (
+        Member(MemberKind.ULONG, "prfType"),
+        Member(MemberKind.LENGTH, "ulNumberOfDataParams"),
+        Member(MemberKind.ARRAY, "pDataParams", shape=92, length="ulNumberOfDataParams"),
+        Member(MemberKind.LENGTH, "ulAdditionalDerivedKeys"),
+        Member(MemberKind.ARRAY, "pAdditionalDerivedKeys", shape=93, length="ulAdditionalDerivedKeys"),
+    ), True),
+    95: Shape(95, "CK_SP800_108_FEEDBACK_KDF_PARAMS", (
+        Member(MemberKind.ULONG, "prfType"),
+        Member(MemberKind.LENGTH, "ulNumberOfDataParams"),
+        Member(MemberKind.ARRAY, "pDataParams", shape=92, length="ulNumberOfDataParams"),
+        Member(MemberKind.LENGTH, "ulIVLen"),
+        Member(MemberKind.STRING, "pIV", length="ulIVLen"),
+        Member(MemberKind.LENGTH, "ulAdditionalDerivedKeys"),
+        Member(MemberKind.ARRAY, "pAdditionalDerivedKeys", shape=93, length="ulAdditionalDerivedKeys"),
+    ), True),
+    100: Shape(100, "CK_SSL3_RANDOM_DATA", (
+        Member(MemberKind.STRING, "pClientRandom", length="ulClientRandomLen"),
+        Member(MemberKind.LENGTH, "ulClientRandomLen"),
+        Member(MemberKind.STRING, "pServerRandom", length="ulServerRandomLen"),
+        Member(MemberKind.LENGTH, "ulServerRandomLen"),
+    ), False),
+    101: Shape(101, "CK_SSL3_MASTER_KEY_DERIVE_PARAMS", (
+        Member(MemberKind.STRUCT, "RandomInfo", shape=100),
+        Member(MemberKind.VERSION, "pVersion", out=True),
+    ), True),
+    102: Shape(102, "CK_SSL3_KEY_MAT_OUT", (
+        Member(MemberKind.OBJECT, "hClientMacSecret", out=True),
+        Member(MemberKind.OBJECT, "hServerMacSecret", out=True),
+        Member(MemberKind.OBJECT, "hClientKey", out=True),
+        Member(MemberKind.OBJECT, "hServerKey", out=True),
+        Member(MemberKind.STRING_BITS, "pIVClient", out=True, length="^ulIVSizeInBits"),
+        Member(MemberKind.STRING_BITS, "pIVServer", out=True, length="^ulIVSizeInBits"),
+    ), True),
+    103: Shape(103, "CK_SSL3_KEY_MAT_PARAMS", (
+        Member(MemberKind.ULONG, "ulMacSizeInBits"),
+        Member(MemberKind.ULONG, "ulKeySizeInBits"),
+        Member(MemberKind.ULONG, "ulIVSizeInBits"),
+        Member(MemberKind.BYTE, "bIsExport"),
+        Member(MemberKind.STRUCT, "RandomInfo", shape=100),
+        Member(MemberKind.POINTER, "pReturnedKeyMaterial", shape=102),
+    ), True),
+    104: Shape(104, "CK_TLS_PRF_PARAMS", (
+        Member(MemberKind.STRING, "pSeed", length="ulSeedLen"),
+        Member(MemberKind.LENGTH, "ulSeedLen"),
+        Member(MemberKind.STRING, "pLabel", length="ulLabelLen"),
+        Member(MemberKind.LENGTH, "ulLabelLen"),
+        Member(MemberKind.STRING_CELL, "pOutput", out=True, length="pulOutputLen"),
+        Member(MemberKind.CELL, "pulOutputLen", out=True),
+    ), True),
+    105: Shape(105, "CK_TLS12_MASTER_KEY_DERIVE_PARAMS", (
+        Member(MemberKind.STRUCT, "RandomInfo", shape=100),
+        Member(MemberKind.VERSION, "pVersion", out=True),
+        Member(MemberKind.ULONG, "prfHashMechanism"),
+    ), True),
+    106: Shape(106, "CK_TLS12_KEY_MAT_PARAMS", (
+        Member(MemberKind.ULONG, "ulMacSizeInBits"),
+        Member(MemberKind.ULONG, "ulKeySizeInBits"),
+        Member(MemberKind.ULONG, "ulIVSizeInBits"),
+        Member(MemberKind.BYTE, "bIsExport"),
+        Member(MemberKind.STRUCT, "RandomInfo", shape=100),
+        Member(MemberKind.POINTER, "pReturnedKeyMaterial", shape=102),
+        Member(MemberKind.ULONG, "prfHashMechanism"),
+    ), True),
+    107: Shape(107, "CK_TLS_KDF_PARAMS", (
+        Member(MemberKind.ULONG, "prfMechanism"),
+        Member(MemberKind.STRING, "pLabel", length="ulLabelLength"),
+        Member(MemberKind.LENGTH, "ulLabelLength"),
+        Member(MemberKind.STRUCT, "RandomInfo", shape=100),
+        Member(MemberKind.STRING, "pContextData", length="ulContextDataLength"),
+        Member(MemberKind.LENGTH, "ulContextDataLength"),
+    ), False),
+    108: Shape(108, "CK_TLS_MAC_PARAMS", (
+        Member(MemberKind.ULONG, "prfHashMechanism"),
+        Member(MemberKind.ULONG, "ulMacLength"),
+        Member(MemberKind.ULONG, "ulServerOrClient"),
+    ), False),
+    109: Shape(109, "CK_TLS12_EXTENDED_MASTER_KEY_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "prfHashMechanism"),
+        Member(MemberKind.STRING, "pSessionHash", length="ulSessionHashLen"),
+        Member(MemberKind.LENGTH, "ulSessionHashLen"),
+        Member(MemberKind.VERSION, "pVersion", out=True),
+    ), True),
+    110: Shape(110, "CK_WTLS_RANDOM_DATA", (
+        Member(MemberKind.STRING, "pClientRandom", length="ulClientRandomLen"),
+        Member(MemberKind.LENGTH, "ulClientRandomLen"),
+        Member(MemberKind.STRING, "pServerRandom", length="ulServerRandomLen"),
+        Member(MemberKind.LENGTH, "ulServerRandomLen"),
+    ), False),
+    111: Shape(111, "CK_WTLS_MASTER_KEY_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "DigestMechanism"),
+        Member(MemberKind.STRUCT, "RandomInfo", shape=110),
+        Member(MemberKind.STRING_SIZED, "pVersion", out=True, count=1),
+    ), True),
+    112: Shape(112, "CK_WTLS_PRF_PARAMS", (
+        Member(MemberKind.ULONG, "DigestMechanism"),
+        Member(MemberKind.STRING, "pSeed", length="ulSeedLen"),
+        Member(MemberKind.LENGTH, "ulSeedLen"),
+        Member(MemberKind.STRING, "pLabel", length="ulLabelLen"),
+        Member(MemberKind.LENGTH, "ulLabelLen"),
+        Member(MemberKind.STRING_CELL, "pOutput", out=True, length="pulOutputLen"),
+        Member(MemberKind.CELL, "pulOutputLen", out=True),
+    ), True),
+    113: Shape(113, "CK_WTLS_KEY_MAT_OUT", (
+        Member(MemberKind.OBJECT, "hMacSecret", out=True),
+        Member(MemberKind.OBJECT, "hKey", out=True),
+        Member(MemberKind.STRING_BITS, "pIV", out=True, length="^ulIVSizeInBits"),
+    ), True),
+    114: Shape(114, "CK_WTLS_KEY_MAT_PARAMS", (
+        Member(MemberKind.ULONG, "DigestMechanism"),
+        Member(MemberKind.ULONG, "ulMacSizeInBits"),
+        Member(MemberKind.ULONG, "ulKeySizeInBits"),
+        Member(MemberKind.ULONG, "ulIVSizeInBits"),
+        Member(MemberKind.ULONG, "ulSequenceNumber"),
+        Member(MemberKind.BYTE, "bIsExport"),
+        Member(MemberKind.STRUCT, "RandomInfo", shape=110),
+        Member(MemberKind.POINTER, "pReturnedKeyMaterial", shape=113),
+    ), True),
+    120: Shape(120, "CK_IKE2_PRF_PLUS_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "prfMechanism"),
+        Member(MemberKind.BYTE, "bHasSeedKey"),
+        Member(MemberKind.OBJECT, "hSeedKey"),
+        Member(MemberKind.STRING, "pSeedData", length="ulSeedDataLen"),
+        Member(MemberKind.LENGTH, "ulSeedDataLen"),
+    ), False),
+    121: Shape(121, "CK_IKE_PRF_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "prfMechanism"),
+        Member(MemberKind.BYTE, "bDataAsKey"),
+        Member(MemberKind.BYTE, "bRekey"),
+        Member(MemberKind.STRING, "pNi", length="ulNiLen"),
+        Member(MemberKind.LENGTH, "ulNiLen"),
+        Member(MemberKind.STRING, "pNr", length="ulNrLen"),
+        Member(MemberKind.LENGTH, "ulNrLen"),
+        Member(MemberKind.OBJECT, "hNewKey"),
+    ), False),
+    122: Shape(122, "CK_IKE1_PRF_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "prfMechanism"),
+        Member(MemberKind.BYTE, "bHasPrevKey"),
+        Member(MemberKind.OBJECT, "hKeygxy"),
+        Member(MemberKind.OBJECT, "hPrevKey"),
+        Member(MemberKind.STRING, "pCKYi", length="ulCKYiLen"),
+        Member(MemberKind.LENGTH, "ulCKYiLen"),
+        Member(MemberKind.STRING, "pCKYr", length="ulCKYrLen"),
+        Member(MemberKind.LENGTH, "ulCKYrLen"),
+        Member(MemberKind.BYTE, "keyNumber"),
+    ), False),
+    123: Shape(123, "CK_IKE1_EXTENDED_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "prfMechanism"),
+        Member(MemberKind.BYTE, "bHasKeygxy"),
+        Member(MemberKind.OBJECT, "hKeygxy"),
+        Member(MemberKind.STRING, "pExtraData", length="ulExtraDataLen"),
+        Member(MemberKind.LENGTH, "ulExtraDataLen"),
+    ), False),
+    130: Shape(130, "CK_X3DH_INITIATE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.OBJECT, "pPeer_identity"),
+        Member(MemberKind.OBJECT, "pPeer_prekey"),
+        Member(MemberKind.STRING_SIZED, "pPrekey_signature", count=64),
+        Member(MemberKind.STRING_SIZED, "pOnetime_key", count=32),
+        Member(MemberKind.OBJECT, "pOwn_identity"),
+        Member(MemberKind.OBJECT, "pOwn_ephemeral"),
+    ), False),
+    131: Shape(131, "CK_X3DH_RESPOND_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.STRING_SIZED, "pIdentity_id", count=32),
+        Member(MemberKind.STRING_SIZED, "pPrekey_id", count=32),
+        Member(MemberKind.STRING_SIZED, "pOnetime_id", count=32),
+        Member(MemberKind.OBJECT, "pInitiator_identity"),
+        Member(MemberKind.STRING_SIZED, "pInitiator_ephemeral", count=32),
+    ), False),
+    132: Shape(132, "CK_X2RATCHET_INITIALIZE_PARAMS", (
+        Member(MemberKind.STRING_SIZED, "sk", count=32),
+        Member(MemberKind.OBJECT, "peer_public_prekey"),
+        Member(MemberKind.OBJECT, "peer_public_identity"),
+        Member(MemberKind.OBJECT, "own_public_identity"),
+        Member(MemberKind.BYTE, "bEncryptedHeader"),
+        Member(MemberKind.ULONG, "eCurve"),
+        Member(MemberKind.ULONG, "aeadMechanism"),
+        Member(MemberKind.ULONG, "kdfMechanism"),
+    ), False),
+    133: Shape(133, "CK_X2RATCHET_RESPOND_PARAMS", (
+        Member(MemberKind.STRING_SIZED, "sk", count=32),
+        Member(MemberKind.OBJECT, "own_prekey"),
+        Member(MemberKind.OBJECT, "initiator_identity"),
+        Member(MemberKind.OBJECT, "own_public_identity"),
+        Member(MemberKind.BYTE, "bEncryptedHeader"),
+        Member(MemberKind.ULONG, "eCurve"),
+        Member(MemberKind.ULONG, "aeadMechanism"),
+        Member(MemberKind.ULONG, "kdfMechanism"),
+    ), False),
+    140: Shape(140, "CK_SIGN_ADDITIONAL_CONTEXT", (
+        Member(MemberKind.ULONG, "hedgeVariant"),
+        Member(MemberKind.STRING, "pContext", length="ulContextLen"),
+        Member(MemberKind.LENGTH, "ulContextLen"),
+    ), False),
+    141: Shape(141, "CK_HASH_SIGN_ADDITIONAL_CONTEXT", (
+        Member(MemberKind.ULONG, "hedgeVariant"),
+        Member(MemberKind.STRING, "pContext", length="ulContextLen"),
+        Member(MemberKind.LENGTH, "ulContextLen"),
+        Member(MemberKind.ULONG, "hash"),
+    ), False),
+    150: Shape(150, "CK_GOSTR3410_DERIVE_PARAMS", (
+        Member(MemberKind.ULONG, "kdf"),
+        Member(MemberKind.STRING, "pPublicData", length="ulPublicDataLen"),
+        Member(MemberKind.LENGTH, "ulPublicDataLen"),
+        Member(MemberKind.STRING, "pUKM", length="ulUKMLen"),
+        Member(MemberKind.LENGTH, "ulUKMLen"),
+    ), False),
+    151: Shape(151, "CK_GOSTR3410_KEY_WRAP_PARAMS", (
+        Member(MemberKind.STRING, "pWrapOID", length="ulWrapOIDLen"),
+        Member(MemberKind.LENGTH, "ulWrapOIDLen"),
+        Member(MemberKind.STRING, "pUKM", length="ulUKMLen"),
+        Member(MemberKind.LENGTH, "ulUKMLen"),
+        Member(MemberKind.OBJECT, "hKey"),
+    ), False),
+    160: Shape(160, "CK_OTP_PARAM", (
+        Member(MemberKind.ULONG, "type"),
+        Member(MemberKind.CHOICE, "pValue", length="ulValueLen", selector="type", choices=((5, 1), (6, 1), (7, 1),)),
+        Member(MemberKind.LENGTH, "ulValueLen"),
+    ), False),
+    161: Shape(161, "CK_OTP_PARAMS", (
+        Member(MemberKind.ARRAY, "pParams", shape=160, length="ulCount"),
+        Member(MemberKind.LENGTH, "ulCount"),
+    ), False),
+    162: Shape(162, "CK_KIP_PARAMS", (
+        Member(MemberKind.MECHANISM, "pMechanism"),
+        Member(MemberKind.OBJECT, "hKey"),
+        Member(MemberKind.STRING, "pSeed", length="ulSeedLen"),
+        Member(MemberKind.LENGTH, "ulSeedLen"),
+    ), False),
+    163: Shape(163, "CK_CMS_SIG_PARAMS", (
+        Member(MemberKind.OBJECT, "certificateHandle"),
+        Member(MemberKind.MECHANISM, "pSigningMechanism"),
+        Member(MemberKind.MECHANISM, "pDigestMechanism"),
+        Member(MemberKind.TEXT, "pContentType"),
+        Member(MemberKind.STRING, "pRequestedAttributes", length="ulRequestedAttributesLen"),
+        Member(MemberKind.LENGTH, "ulRequestedAttributesLen"),
+        Member(MemberKind.STRING, "pRequiredAttributes", length="ulRequiredAttributesLen"),
+        Member(MemberKind.LENGTH, "ulRequiredAttributesLen"),
+    ), False),
 }
 
 # Mechanism to the numbers of the shapes that the parameter may have; they differ in size.
 PARAMETER_SHAPES: Final[Mapping[int, tuple[int, ...]]] = {
+    0x9: (10,),  # CKM_RSA_PKCS_OAEP
+    0xd: (11,),  # CKM_RSA_PKCS_PSS
+    0xe: (11,),  # CKM_SHA1_RSA_PKCS_PSS
+    0x1d: (140,),  # CKM_ML_DSA
+    0x1f: (141,),  # CKM_HASH_ML_DSA
+    0x23: (140,),  # CKM_HASH_ML_DSA_SHA224
+    0x24: (140,),  # CKM_HASH_ML_DSA_SHA256
+    0x25: (140,),  # CKM_HASH_ML_DSA_SHA384
+    0x26: (140,),  # CKM_HASH_ML_DSA_SHA512
+    0x27: (140,),  # CKM_HASH_ML_DSA_SHA3_224
+    0x28: (140,),  # CKM_HASH_ML_DSA_SHA3_256
+    0x29: (140,),  # CKM_HASH_ML_DSA_SHA3_384
+    0x2a: (140,),  # CKM_HASH_ML_DSA_SHA3_512
+    0x2b: (140,),  # CKM_HASH_ML_DSA_SHAKE128
+    0x2c: (140,),  # CKM_HASH_ML_DSA_SHAKE256
+    0x2e: (140,),  # CKM_SLH_DSA
+    0x31: (24,),  # CKM_X9_42_DH_DERIVE
+    0x32: (25,),  # CKM_X9_42_DH_HYBRID_DERIVE
+    0x33: (26, 25,),  # CKM_X9_42_MQV_DERIVE
+    0x34: (141,),  # CKM_HASH_SLH_DSA
+    0x36: (140,),  # CKM_HASH_SLH_DSA_SHA224
+    0x37: (140,),  # CKM_HASH_SLH_DSA_SHA256
+    0x38: (140,),  # CKM_HASH_SLH_DSA_SHA384
+    0x39: (140,),  # CKM_HASH_SLH_DSA_SHA512
+    0x3a: (140,),  # CKM_HASH_SLH_DSA_SHA3_224
+    0x3b: (140,),  # CKM_HASH_SLH_DSA_SHA3_256
+    0x3c: (140,),  # CKM_HASH_SLH_DSA_SHA3_384
+    0x3d: (140,),  # CKM_HASH_SLH_DSA_SHA3_512
+    0x3e: (140,),  # CKM_HASH_SLH_DSA_SHAKE128
+    0x3f: (140,),  # CKM_HASH_SLH_DSA_SHAKE256
+    0x43: (11,),  # CKM_SHA256_RSA_PKCS_PSS
+    0x44: (11,),  # CKM_SHA384_RSA_PKCS_PSS
+    0x45: (11,),  # CKM_SHA512_RSA_PKCS_PSS
+    0x47: (11,),  # CKM_SHA224_RSA_PKCS_PSS
+    0x4a: (2,),  # CKM_SHA512_224_HMAC_GENERAL
+    0x4e: (2,),  # CKM_SHA512_256_HMAC_GENERAL
+    0x50: (2,),  # CKM_SHA512_T
+    0x51: (2,),  # CKM_SHA512_T_HMAC
+    0x52: (2,),  # CKM_SHA512_T_HMAC_GENERAL
+    0x53: (2,),  # CKM_SHA512_T_KEY_DERIVATION
+    0x56: (109,),  # CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE
+    0x57: (109,),  # CKM_TLS12_EXTENDED_MASTER_KEY_DERIVE_DH
+    0x63: (11,),  # CKM_SHA3_256_RSA_PKCS_PSS
+    0x64: (11,),  # CKM_SHA3_384_RSA_PKCS_PSS
+    0x65: (11,),  # CKM_SHA3_512_RSA_PKCS_PSS
+    0x67: (11,),  # CKM_SHA3_224_RSA_PKCS_PSS
+    0x101: (3,),  # CKM_RC2_ECB
+    0x102: (54,),  # CKM_RC2_CBC
+    0x103: (3,),  # CKM_RC2_MAC
+    0x104: (55,),  # CKM_RC2_MAC_GENERAL
+    0x105: (54,),  # CKM_RC2_CBC_PAD
+    0x124: (2,),  # CKM_DES_MAC_GENERAL
+    0x135: (2,),  # CKM_DES3_MAC_GENERAL
+    0x137: (2,),  # CKM_DES3_CMAC_GENERAL
+    0x144: (2,),  # CKM_CDMF_MAC_GENERAL
+    0x202: (2,),  # CKM_MD2_HMAC_GENERAL
+    0x212: (2,),  # CKM_MD5_HMAC_GENERAL
+    0x222: (2,),  # CKM_SHA_1_HMAC_GENERAL
+    0x232: (2,),  # CKM_RIPEMD128_HMAC_GENERAL
+    0x242: (2,),  # CKM_RIPEMD160_HMAC_GENERAL
+    0x252: (2,),  # CKM_SHA256_HMAC_GENERAL
+    0x257: (2,),  # CKM_SHA224_HMAC_GENERAL
+    0x262: (2,),  # CKM_SHA384_HMAC_GENERAL
+    0x272: (2,),  # CKM_SHA512_HMAC_GENERAL
+    0x282: (161,),  # CKM_SECURID
+    0x291: (161,),  # CKM_HOTP
+    0x2a0: (161,),  # CKM_ACTI
+    0x2b2: (2,),  # CKM_SHA3_256_HMAC_GENERAL
+    0x2b7: (2,),  # CKM_SHA3_224_HMAC_GENERAL
+    0x2c2: (2,),  # CKM_SHA3_384_HMAC_GENERAL
+    0x2d2: (2,),  # CKM_SHA3_512_HMAC_GENERAL
+    0x304: (2,),  # CKM_CAST_MAC_GENERAL
+    0x314: (2,),  # CKM_CAST3_MAC_GENERAL
+    0x324: (2,),  # CKM_CAST128_MAC_GENERAL
+    0x331: (56,),  # CKM_RC5_ECB
+    0x332: (57,),  # CKM_RC5_CBC
+    0x333: (56,),  # CKM_RC5_MAC
+    0x334: (58,),  # CKM_RC5_MAC_GENERAL
+    0x335: (57,),  # CKM_RC5_CBC_PAD
+    0x344: (2,),  # CKM_IDEA_MAC_GENERAL
+    0x360: (5,),  # CKM_CONCATENATE_BASE_AND_KEY
+    0x362: (83,),  # CKM_CONCATENATE_BASE_AND_DATA
+    0x363: (83,),  # CKM_CONCATENATE_DATA_AND_BASE
+    0x364: (83,),  # CKM_XOR_BASE_AND_DATA
+    0x365: (4,),  # CKM_EXTRACT_KEY_FROM_KEY
+    0x371: (101,),  # CKM_SSL3_MASTER_KEY_DERIVE
+    0x372: (103,),  # CKM_SSL3_KEY_AND_MAC_DERIVE
+    0x373: (101,),  # CKM_SSL3_MASTER_KEY_DERIVE_DH
+    0x375: (101,),  # CKM_TLS_MASTER_KEY_DERIVE
+    0x376: (103,),  # CKM_TLS_KEY_AND_MAC_DERIVE
+    0x377: (101,),  # CKM_TLS_MASTER_KEY_DERIVE_DH
+    0x378: (104,),  # CKM_TLS_PRF
+    0x380: (2,),  # CKM_SSL3_MD5_MAC
+    0x381: (2,),  # CKM_SSL3_SHA1_MAC
+    0x3a0: (80,),  # CKM_PBE_MD2_DES_CBC
+    0x3a1: (80,),  # CKM_PBE_MD5_DES_CBC
+    0x3a2: (80,),  # CKM_PBE_MD5_CAST_CBC
+    0x3a3: (80,),  # CKM_PBE_MD5_CAST3_CBC
+    0x3a4: (80,),  # CKM_PBE_MD5_CAST128_CBC
+    0x3a5: (80,),  # CKM_PBE_SHA1_CAST128_CBC
+    0x3a6: (80,),  # CKM_PBE_SHA1_RC4_128
+    0x3a7: (80,),  # CKM_PBE_SHA1_RC4_40
+    0x3a8: (80,),  # CKM_PBE_SHA1_DES3_EDE_CBC
+    0x3a9: (80,),  # CKM_PBE_SHA1_DES2_EDE_CBC
+    0x3aa: (80,),  # CKM_PBE_SHA1_RC2_128_CBC
+    0x3ab: (80,),  # CKM_PBE_SHA1_RC2_40_CBC
+    0x3ac: (94,),  # CKM_SP800_108_COUNTER_KDF
+    0x3ad: (95,),  # CKM_SP800_108_FEEDBACK_KDF
+    0x3ae: (94,),  # CKM_SP800_108_DOUBLE_PIPELINE_KDF
+    0x3b0: (81,),  # CKM_PKCS5_PBKD2
+    0x3c0: (80,),  # CKM_PBA_SHA1_WITH_SHA1_HMAC
+    0x3d1: (111,),  # CKM_WTLS_MASTER_KEY_DERIVE
+    0x3d2: (111,),  # CKM_WTLS_MASTER_KEY_DERIVE_DH_ECC
+    0x3d3: (112,),  # CKM_WTLS_PRF
+    0x3d4: (114,),  # CKM_WTLS_SERVER_KEY_AND_MAC_DERIVE
+    0x3d5: (114,),  # CKM_WTLS_CLIENT_KEY_AND_MAC_DERIVE
+    0x3d8: (108,),  # CKM_TLS12_MAC
+    0x3d9: (107,),  # CKM_TLS12_KDF
+    0x3e0: (105,),  # CKM_TLS12_MASTER_KEY_DERIVE
+    0x3e1: (106, 103,),  # CKM_TLS12_KEY_AND_MAC_DERIVE
+    0x3e2: (105,),  # CKM_TLS12_MASTER_KEY_DERIVE_DH
+    0x3e3: (106, 103,),  # CKM_TLS12_KEY_SAFE_DERIVE
+    0x3e4: (108,),  # CKM_TLS_MAC
+    0x3e5: (107,),  # CKM_TLS_KDF
+    0x401: (13,),  # CKM_KEY_WRAP_SET_OAEP
+    0x500: (163,),  # CKM_CMS_SIG
+    0x510: (162,),  # CKM_KIP_DERIVE
+    0x511: (162,),  # CKM_KIP_WRAP
+    0x512: (162,),  # CKM_KIP_MAC
+    0x554: (2,),  # CKM_CAMELLIA_MAC_GENERAL
+    0x556: (83,),  # CKM_CAMELLIA_ECB_ENCRYPT_DATA
+    0x557: (51,),  # CKM_CAMELLIA_CBC_ENCRYPT_DATA
+    0x558: (41,),  # CKM_CAMELLIA_CTR
+    0x564: (2,),  # CKM_ARIA_MAC_GENERAL
+    0x566: (83,),  # CKM_ARIA_ECB_ENCRYPT_DATA
+    0x567: (52,),  # CKM_ARIA_CBC_ENCRYPT_DATA
+    0x654: (2,),  # CKM_SEED_MAC_GENERAL
+    0x656: (83,),  # CKM_SEED_ECB_ENCRYPT_DATA
+    0x657: (53,),  # CKM_SEED_CBC_ENCRYPT_DATA
+    0x1009: (59,),  # CKM_SKIPJACK_PRIVATE_WRAP
+    0x100a: (60,),  # CKM_SKIPJACK_RELAYX
+    0x1011: (30,),  # CKM_KEA_KEY_DERIVE
+    0x1012: (30,),  # CKM_KEA_DERIVE
+    0x1050: (20,),  # CKM_ECDH1_DERIVE
+    0x1051: (20,),  # CKM_ECDH1_COFACTOR_DERIVE
+    0x1052: (22, 21,),  # CKM_ECMQV_DERIVE
+    0x1053: (23,),  # CKM_ECDH_AES_KEY_WRAP
+    0x1054: (12,),  # CKM_RSA_AES_KEY_WRAP
+    0x1057: (27,),  # CKM_EDDSA
+    0x1084: (2,),  # CKM_AES_MAC_GENERAL
+    0x1086: (40,),  # CKM_AES_CTR
+    0x1087: (42, 43, 45,),  # CKM_AES_GCM
+    0x1088: (46, 48,),  # CKM_AES_CCM
+    0x108b: (2,),  # CKM_AES_CMAC_GENERAL
+    0x108e: (42, 43,),  # CKM_AES_GMAC
+    0x1100: (83,),  # CKM_DES_ECB_ENCRYPT_DATA
+    0x1101: (49,),  # CKM_DES_CBC_ENCRYPT_DATA
+    0x1102: (83,),  # CKM_DES3_ECB_ENCRYPT_DATA
+    0x1103: (49,),  # CKM_DES3_CBC_ENCRYPT_DATA
+    0x1104: (83,),  # CKM_AES_ECB_ENCRYPT_DATA
+    0x1105: (50,),  # CKM_AES_CBC_ENCRYPT_DATA
+    0x1203: (151,),  # CKM_GOSTR3410_KEY_WRAP
+    0x1204: (150,),  # CKM_GOSTR3410_DERIVE
+    0x1226: (70,),  # CKM_CHACHA20
+    0x2003: (29,),  # CKM_DSA_PROBABILISTIC_PARAMETER_GEN
+    0x2004: (29,),  # CKM_DSA_SHAWE_TAYLOR_PARAMETER_GEN
+    0x2005: (29,),  # CKM_DSA_FIPS_G_GEN
+    0x400e: (2,),  # CKM_BLAKE2B_160_HMAC_GENERAL
+    0x4013: (2,),  # CKM_BLAKE2B_256_HMAC_GENERAL
+    0x4018: (2,),  # CKM_BLAKE2B_384_HMAC_GENERAL
+    0x401d: (2,),  # CKM_BLAKE2B_512_HMAC_GENERAL
+    0x4020: (71,),  # CKM_SALSA20
+    0x4021: (72,),  # CKM_CHACHA20_POLY1305
+    0x4022: (72,),  # CKM_SALSA20_POLY1305
+    0x4023: (130,),  # CKM_X3DH_INITIALIZE
+    0x4024: (131,),  # CKM_X3DH_RESPOND
+    0x4025: (132,),  # CKM_X2RATCHET_INITIALIZE
+    0x4026: (133,),  # CKM_X2RATCHET_RESPOND
+    0x4029: (28,),  # CKM_XEDDSA
+    0x402a: (84,),  # CKM_HKDF_DERIVE
+    0x402b: (84,),  # CKM_HKDF_DATA
+    0x402e: (120,),  # CKM_IKE2_PRF_PLUS_DERIVE
+    0x402f: (121,),  # CKM_IKE_PRF_DERIVE
+    0x4030: (122,),  # CKM_IKE1_PRF_DERIVE
+    0x4031: (123,),  # CKM_IKE1_EXTENDED_DERIVE
+    0x4038: (23,),  # CKM_ECDH_X_AES_KEY_WRAP
+    0x4039: (23,),  # CKM_ECDH_COF_AES_KEY_WRAP
 }
 
 # Mechanism to the numbers of the shapes that the parameter of the message functions may have; they differ in size.
 MESSAGE_SHAPES: Final[Mapping[int, tuple[int, ...]]] = {
+    0x1087: (44,),  # CKM_AES_GCM
+    0x1088: (47,),  # CKM_AES_CCM
+    0x4021: (73,),  # CKM_CHACHA20_POLY1305
+    0x4022: (73,),  # CKM_SALSA20_POLY1305
 }
 
 # How the value of an attribute travels; bytes for those that are not here.
