@@ -22,14 +22,11 @@ def pages(root: Path) -> list[Path]:
 
 def commands(root: Path, program: str) -> Iterator[list[str]]:
     """Every use of a program in the shell blocks of the pages, split into words."""
+    use = re.compile(rf"(?:^|\$ |sudo |\$\()({program} [^)#]*)")
     for page in pages(root):
         for block in BLOCK.findall(page.read_text()):
             for line in block.replace("\\\n", " ").splitlines():
-                words = line.removeprefix("$ ").split("#")[0].split()
-                if words[:1] == ["sudo"]:
-                    words = words[1:]
-                if words[:1] == [program]:
-                    yield words
+                yield from (found.split() for found in use.findall(line))
 
 
 def test_make_targets_exist(root: Path) -> None:
