@@ -1,0 +1,1 @@
+"""Module hosts: processes that hold a vendor's module each."""

@@ -1,0 +1,160 @@
+"""The configuration as typed objects, and the one table of options.
+
+Each field of these classes is an option of the TOML file: its name, type, default and text here drive the loader, `keyway check` and
+docs/reference/configuration.md.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+__all__ = ["BackendOptions", "Config", "LimitOptions", "ListenOptions", "LogOptions", "TokenOptions", "option"]
+
+REQUIRED: Final = object()
+"""The default of an option that must be given."""
+
+
+def option(
+    text: str,
+    default: Any = REQUIRED,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """Return a dataclass field that is an option.
+
+    Args:
+        text: What it does, one sentence or more, for the reference page.
+        default: Its value when the file does not give it; left out when the file must.
+        choices: The only values of a string.
+        at_least: The smallest number.
+        at_most: The largest number.
+    """
+    metadata = {"text": text, "choices": choices, "at_least": at_least, "at_most": at_most}
+    if default is REQUIRED:
+        return field(metadata=metadata)
+    if isinstance(default, dict):
+        return field(default_factory=lambda: MappingProxyType(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenOptions:
+    """Where clients connect."""
+
+    socket: Path = option("Path of the unix socket.", Path("/run/keyway/keyway.sock"))
+    mode: int = option(
+        "Permissions of the socket, as an octal string. Who may write to the socket may use the tokens.", 0o660
+    )
+    group: str = option("Name of the group that owns the socket. Empty: the group of the daemon.", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """A vendor's Cryptoki module, loaded by module hosts."""
+
+    module: Path = option("Path of the module, a shared library.")
+    threads: int = option(
+        "How many calls one host executes at a time. 1 for a module that is not safe with several threads.",
+        8,
+        at_least=1,
+        at_most=256,
+    )
+    environment: MappingProxyType[str, str] = option(
+        "Environment variables for the hosts. A host inherits only PATH, HOME, LANG, LC_ALL and TZ from the daemon.", {}
+    )
+    working_directory: Path = option("Working directory of the hosts.", Path("/"))
+    init_string: str = option(
+        "Text given to the module's C_Initialize as pReserved. Empty: NULL. What a client gives as pReserved is never passed on.",
+        "",
+    )
+    os_locking: bool = option(
+        "Whether C_Initialize asks for CKF_OS_LOCKING_OK. Turn it off, and set threads = 1, for a module that refuses the flag.",
+        True,
+    )
+    spares: int = option(
+        "How many hosts wait with the module loaded, so that a new client need not wait for that.",
+        2,
+        at_least=0,
+        at_most=64,
+    )
+    isolation: str = option(
+        "How hosts are shared. client: each client has a host of its own.", "client", choices=("client",)
+    )
+    start_timeout: float = option(
+        "Seconds that loading the module, and its C_Initialize, may take each.", 15.0, at_least=0.1, at_most=600
+    )
+    call_timeout: float = option(
+        "Seconds that a call may take until its host is taken for hung and killed. 0: any time. Generating a key may take minutes.",
+        0.0,
+        at_least=0,
+        at_most=86_400,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenOptions:
+    """A token of a backend that clients see, in a slot of its own. Without any such section they see all slots of all backends."""
+
+    backend: str = option("Name of the backend. May be left out when there is only one.", "")
+    uri: str = option("PKCS #11 URI (RFC 7512) that the token must match, such as pkcs11:token=demo;serial=01.", "")
+    label: str = option("Label that the token must have.", "")
+    serial: str = option("Serial number that the token must have.", "")
+    backend_slot: int = option(
+        "Slot ID in the module. -1: any. Many modules number their slots anew, so prefer label or serial.",
+        -1,
+        at_least=-1,
+    )
+    slot: int = option(
+        "Slot ID that clients see. -1: the first number that is free, counting from 0 in the order of the file.",
+        -1,
+        at_least=-1,
+        at_most=0x7FFFFFFF,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """The log, on standard error."""
+
+    level: str = option("The least severe messages to write.", "info", choices=("debug", "info", "warning", "error"))
+    format: str = option(
+        "console for people, json for programs: one object a line.", "console", choices=("console", "json")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitOptions:
+    """What clients may use up."""
+
+    contexts: int = option("Contexts (initialised clients) at a time.", 1024, at_least=1, at_most=65_536)
+    sessions: int = option("Open sessions of one context.", 4096, at_least=1, at_most=1_048_576)
+    body: int = option("Bytes in the body of one frame.", 67_108_864, at_least=4096, at_most=67_108_864)
+    write_buffer: int = option(
+        "Bytes that may wait for a slow reader before the other side is no longer read.",
+        1_048_576,
+        at_least=4096,
+        at_most=67_108_864,
+    )
+    greeting: float = option(
+        "Seconds that a client has from connecting to C_Initialize.", 30.0, at_least=0.1, at_most=3600
+    )
+    ending: float = option(
+        "Seconds that a host has to end after its client has gone, before it is killed.", 5.0, at_least=0, at_most=600
+    )
+    drain: float = option(
+        "Seconds that clients have to end when the daemon is told to stop.", 5.0, at_least=0, at_most=3600
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A whole configuration."""
+
+    listen: ListenOptions = field(default_factory=ListenOptions)
+    backends: MappingProxyType[str, BackendOptions]
+    tokens: MappingProxyType[str, TokenOptions] = field(default_factory=lambda: MappingProxyType({}))
+    log: LogOptions = field(default_factory=LogOptions)
+    limits: LimitOptions = field(default_factory=LimitOptions)

@@ -1,0 +1,1 @@
+"""The one place that joins listeners, contexts, module hosts and the log."""

@@ -1,0 +1,108 @@
+"""A configured backend in the running daemon: its stock of hosts, and how its module is initialised."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from keyway.backend.host import Host, HostError, HostSettings
+from keyway.backend.output import OutputReader
+from keyway.backend.stock import Stock
+from keyway.config import BackendOptions
+from keyway.cryptoki import Null, call_named
+from keyway.cryptoki.constants import CKF_OS_LOCKING_OK
+from keyway.daemon.link import Link, LinkLost
+from keyway.observe.log import event
+from keyway.wire.codec import encode_request
+
+__all__ = ["Backend", "BackendError"]
+
+_INITIALIZE: Final = call_named("C_Initialize")
+
+
+class BackendError(Exception):
+    """A backend can't be reached. The text says why.
+
+    Attributes:
+        rv: What the module's C_Initialize answered, if it got that far.
+    """
+
+    def __init__(self, text: str, rv: int | None = None) -> None:
+        super().__init__(text)
+        self.rv = rv
+
+
+class Backend:
+    """Gives out hosts, and initialises the modules in them.
+
+    Attributes:
+        name: Its name in the configuration.
+        options: Its section of the configuration.
+        stock: Its hosts that are not in use yet.
+        crashes: Hosts that ended while a client had them.
+    """
+
+    def __init__(self, name: str, options: BackendOptions, binary: Path, environment: Mapping[str, str]) -> None:
+        """Prepare the backend; `run` starts it.
+
+        Args:
+            name: Its name.
+            options: Its section of the configuration.
+            binary: Path of keyway-host.
+            environment: What hosts inherit of the daemon's environment.
+        """
+        self.name = name
+        self.options = options
+        self.crashes = 0
+        self._output = OutputReader(lambda line: event(logging.WARNING, "module output", backend=name, text=line))
+        settings = HostSettings(
+            name=name,
+            binary=binary,
+            module=options.module,
+            threads=options.threads,
+            environment={**environment, **options.environment},
+            working_directory=options.working_directory,
+            timeout=options.start_timeout,
+        )
+        self.stock = Stock(settings, options.spares, self._output.descriptor, self._failed)
+        flags = CKF_OS_LOCKING_OK if options.os_locking else 0
+        reserved = options.init_string.encode() if options.init_string else Null()
+        self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"")).body
+
+    async def host(self) -> Host:
+        """Return a host whose module is loaded but not initialised; it belongs to the caller.
+
+        Raises:
+            BackendError: There is none to be had.
+        """
+        try:
+            return await self.stock.take()
+        except HostError as error:
+            raise BackendError(str(error)) from error
+
+    async def initialise(self, link: Link) -> None:
+        """Call C_Initialize of the module.
+
+        Raises:
+            BackendError: It failed, or did not return in time; then the host is killed.
+        """
+        try:
+            async with self.stock.initialising, asyncio.timeout(self.options.start_timeout):
+                rv, _ = await link.call(_INITIALIZE.number, self._initialize)
+        except TimeoutError as error:
+            link.host.kill()
+            raise BackendError(f"C_Initialize did not return in {self.options.start_timeout:g} s") from error
+        except LinkLost as error:
+            raise BackendError("the host ended in C_Initialize") from error
+        if rv:
+            raise BackendError("C_Initialize failed", rv)
+
+    async def close(self) -> None:
+        """End the spares and wait until no host is left: those of clients end with these."""
+        self.stock.close()
+        await self.stock.wait_ended()
+        self._output.close()
+
+    def _failed(self, reason: str) -> None:
+        event(logging.ERROR, "module host can't be started", backend=self.name, reason=reason)

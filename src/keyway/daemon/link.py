@@ -1,0 +1,180 @@
+"""The stream between one client's context and one module host."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
+
+if TYPE_CHECKING:
+    from keyway.backend.host import Host
+
+__all__ = ["Frame", "Link", "LinkLost", "Owner", "Tracked", "reply_frame"]
+
+Frame = tuple[int, int, int, int, int, int]
+"""A header as the struct gives it: length, call, flags, id, target, object. A plain tuple: a class would cost more than the look."""
+
+_UNPACK: Final = HEADER.unpack_from
+OWN_IDS: Final = 0x6B65_7977_6179_0000
+"""Where the ids of the daemon's own calls start. Clients count from small numbers; one that comes here on purpose loses its connection."""
+
+
+class LinkLost(Exception):
+    """The host ended before it answered."""
+
+
+class Owner(Protocol):
+    """Who gets what a host sends."""
+
+    def write(self, data: bytes) -> None:
+        """Take whole reply frames."""
+
+    def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
+        """Take the reply to a call that was marked for a look."""
+
+    def link_lost(self, link: Link, unanswered: list[Frame], opening: list[Tracked]) -> None:
+        """Take note that the host has ended, or broke the protocol."""
+
+    def host_busy(self, busy: bool) -> None:
+        """Take note that the host reads slowly, or has caught up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A request whose reply needs a look.
+
+    Attributes:
+        request: Its header as the client sent it.
+        session: The session handle that it is about.
+    """
+
+    request: Frame
+    session: int = 0
+
+
+class Link(asyncio.Protocol):
+    """Forwards replies to the client in whole frames, and knows which requests are unanswered.
+
+    Attributes:
+        name: The backend's name.
+        host: The process at the other end.
+        write: Sends whole frames to it.
+        in_flight: The unanswered requests by id, as the client sent them.
+        tracked: Those of them whose replies need a look.
+        ending: Whether the end of the host is expected.
+    """
+
+    def __init__(self, host: Host, owner: Owner) -> None:
+        self.name = host.name
+        self.host = host
+        self.write = host.transport.write
+        self.in_flight: dict[int, Frame] = {}
+        self.tracked: dict[int, Tracked] = {}
+        self.ending = False
+        self._owner = owner
+        self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
+        self._next_id = OWN_IDS
+        self._rest = bytearray()
+        self._need = 0
+        host.transport.set_protocol(self)
+
+    async def call(self, number: int, body: bytes, target: int = 0) -> tuple[int, bytes]:
+        """Make a call of the daemon's own and return RV and body of the reply.
+
+        Raises:
+            LinkLost: The host ended first.
+        """
+        if self.host.transport.is_closing():
+            raise LinkLost
+        self._next_id += 1
+        request = (len(body), number, 0, self._next_id, target, 0)
+        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self.in_flight[self._next_id] = request
+        self._own[self._next_id] = answer
+        self.write(HEADER.pack(*request) + body)
+        return await answer
+
+    def data_received(self, data: bytes) -> None:
+        """Forward complete frames in one piece, cut only round those that need a look."""
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._need:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        in_flight = self.in_flight
+        tracked = self.tracked
+        own = self._own
+        at = start = 0
+        end = len(data)
+        self._need = HEADER_SIZE
+        while end - at >= HEADER_SIZE:
+            frame = _UNPACK(data, at)
+            stop = at + HEADER_SIZE + frame[0]
+            if stop > end:
+                if frame[0] > MAX_BODY:
+                    self._broken()
+                    return
+                self._need = stop - at
+                break
+            number = frame[3]
+            if number not in in_flight:
+                self._broken()
+                return
+            del in_flight[number]
+            if (tracked and number in tracked) or (own and number in own):
+                if start < at:
+                    self._owner.write(data[start:at])
+                self._look(number, frame, data[at + HEADER_SIZE : stop])
+                start = stop
+            at = stop
+        if start < at:
+            self._owner.write(data if at - start == end else data[start:at])
+        if at < end:
+            self._rest += data[at:]
+
+    def _look(self, number: int, frame: Frame, body: bytes) -> None:
+        answer = self._own.pop(number, None)
+        if answer is None:
+            self._owner.tracked_reply(self, self.tracked.pop(number), frame, body)
+        elif not answer.done():
+            answer.set_result((frame[5], body))
+
+    def _broken(self) -> None:
+        # What came is no reply to anything: the module has damaged its host.
+        self.host.kill()
+        self.host.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell everybody who waits."""
+        unanswered = [frame for number, frame in self.in_flight.items() if number not in self._own]
+        opening = list(self.tracked.values())
+        for answer in self._own.values():
+            if not answer.done():
+                answer.set_exception(LinkLost())
+        self.in_flight.clear()
+        self.tracked.clear()
+        self._own.clear()
+        self._rest.clear()
+        self._owner.link_lost(self, unanswered, opening)
+
+    def pause_writing(self) -> None:
+        """Read no more from the client while the host is behind."""
+        self._owner.host_busy(True)
+
+    def resume_writing(self) -> None:
+        """Read from the client again."""
+        self._owner.host_busy(False)
+
+
+def reply_frame(request: Frame, rv: int, body: bytes = b"") -> bytes:
+    """Return the daemon's own reply to a request.
+
+    Args:
+        request: The request's header.
+        rv: The RV.
+        body: The reply's body; empty if nothing was executed.
+    """
+    return HEADER.pack(len(body), request[1], Flags.REPLY, request[3], request[4], rv) + body

@@ -1,0 +1,150 @@
+"""The running daemon: its listener, its backends, its clients."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyway.config import Config
+from keyway.daemon.backend import Backend
+from keyway.daemon.client import ClientConnection
+from keyway.daemon.tasks import Tasks
+from keyway.gateway.slots import OwnSlots, SlotMap
+from keyway.observe.log import event
+from keyway.transport.peer import Peer, peer_of
+from keyway.transport.unix import listen
+
+if TYPE_CHECKING:
+    from keyway.daemon.link import Frame
+
+__all__ = ["Daemon"]
+
+SPARE_CONNECTIONS = 64
+"""Connections beyond the limit of contexts: of clients that say hello or goodbye, and of `keyway status`."""
+
+
+class Daemon:
+    """Joins everything.
+
+    Attributes:
+        config: The configuration.
+        backends: The backends by name.
+        tasks: What runs beside the loop's callbacks.
+        clients: The open connections.
+    """
+
+    def __init__(self, config: Config, binary: Path, environment: Mapping[str, str]) -> None:
+        """Prepare a daemon; nothing runs yet. Needs a running loop.
+
+        Args:
+            config: The configuration.
+            binary: Path of keyway-host.
+            environment: What module hosts inherit, before their backend's own variables.
+        """
+        self.config = config
+        self.tasks = Tasks()
+        self.clients: set[ClientConnection] = set()
+        self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
+        self._contexts: set[str] = set()
+        self._context_count = 0
+        self._server: asyncio.AbstractServer | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def start(self) -> None:
+        """Listen, and start spare hosts.
+
+        Raises:
+            AddressError: The socket can't be listened on.
+        """
+        raise_descriptor_limit()
+        listener = listen(self.config.listen.socket, self.config.listen.mode, self.config.listen.group)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=listener)
+        for backend in self.backends.values():
+            self.tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
+        event(logging.INFO, "listening", socket=self.config.listen.socket, pid=os.getpid())
+
+    async def stop(self, drain: float, hurry: asyncio.Event | None = None) -> None:
+        """Take no more clients, let those that are there end, then end them and everything else.
+
+        Args:
+            drain: Seconds that clients have.
+            hurry: Ends that time early when set.
+        """
+        if self._server is not None:
+            self._server.close()
+            self.config.listen.socket.unlink(missing_ok=True)
+        if self.clients:
+            event(logging.INFO, "draining", clients=len(self.clients), seconds=drain)
+            try:
+                async with asyncio.timeout(drain):
+                    await self._idle_or(hurry)
+            except TimeoutError:
+                pass
+        for client in list(self.clients):
+            client.abort()
+        await self._idle.wait()
+        await self.tasks.stop()
+        for backend in self.backends.values():
+            await backend.close()
+        event(logging.INFO, "stopped")
+
+    async def _idle_or(self, hurry: asyncio.Event | None) -> None:
+        loop = asyncio.get_running_loop()
+        waits = [loop.create_task(event.wait()) for event in (self._idle, hurry) if event is not None]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    # From the clients
+
+    def admit(self, client: ClientConnection, transport: asyncio.Transport) -> Peer | None:
+        """Return who has connected; None if the client can't be taken."""
+        if len(self.clients) >= self.config.limits.contexts + SPARE_CONNECTIONS:
+            event(logging.WARNING, "connection refused", reason="limit of connections")
+            return None
+        self.clients.add(client)
+        self._idle.clear()
+        connection: socket.socket = transport.get_extra_info("socket")
+        return peer_of(connection)
+
+    def dismiss(self, client: ClientConnection) -> None:
+        """Forget a connection that is closed."""
+        self.clients.discard(client)
+        if not self.clients:
+            self._idle.set()
+
+    def new_context(self) -> str | None:
+        """Return a name for a new context; None if there are too many."""
+        if len(self._contexts) >= self.config.limits.contexts:
+            return None
+        self._context_count += 1
+        name = f"{os.getpid():x}-{self._context_count}"
+        self._contexts.add(name)
+        return name
+
+    def end_context(self, name: str) -> None:
+        """Forget a context."""
+        self._contexts.discard(name)
+
+    def own_slots(self) -> SlotMap:
+        """Return what the slot numbers of a new context mean."""
+        return OwnSlots(next(iter(self.backends)))
+
+    def control(self, client: ClientConnection, frame: Frame) -> None:
+        """Answer a control call."""
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: each context needs three."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

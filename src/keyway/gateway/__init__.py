@@ -1,0 +1,1 @@
+"""Contexts, sessions and virtual slots: decisions without bytes, sockets or clocks."""

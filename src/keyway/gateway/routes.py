@@ -1,0 +1,54 @@
+"""Which way each call goes, as a table made from the call table."""
+
+from enum import Enum
+from typing import Final
+
+from keyway.cryptoki import CALLS, Target
+
+__all__ = ["PLAIN", "ROUTES", "Route"]
+
+
+class Route(Enum):
+    """What the gateway does with a call of an open context."""
+
+    SESSION = "to the backend of the session"
+    SESSION_INFO = "the same; the answer names a slot"
+    SLOT = "to the backend of the slot"
+    OPEN_SESSION = "the same; success makes a session"
+    CLOSE_SESSION = "to the backend of the session; success ends it"
+    CLOSE_ALL_SESSIONS = "to the backend of the slot; success ends its sessions"
+    INFO = "the module's own answer if it is the only one"
+    SLOT_LIST = "the module's own answer if its slots are shown as they are"
+    SLOT_EVENT = "likewise"
+    INITIALIZE = "opens the context"
+    FINALIZE = "ends the context"
+    ELSEWHERE = "answered by the client itself, never sent"
+
+
+_BY_NAME: Final = {
+    "C_Initialize": Route.INITIALIZE,
+    "C_Finalize": Route.FINALIZE,
+    "C_GetInfo": Route.INFO,
+    "C_GetSlotList": Route.SLOT_LIST,
+    "C_WaitForSlotEvent": Route.SLOT_EVENT,
+    "C_OpenSession": Route.OPEN_SESSION,
+    "C_CloseSession": Route.CLOSE_SESSION,
+    "C_CloseAllSessions": Route.CLOSE_ALL_SESSIONS,
+    "C_GetSessionInfo": Route.SESSION_INFO,
+}
+_BY_TARGET: Final = {Target.SESSION: Route.SESSION, Target.SLOT: Route.SLOT, Target.NONE: Route.ELSEWHERE}
+
+ROUTES: Final = {
+    call.number: Route.ELSEWHERE if call.local else _BY_NAME.get(call.name, _BY_TARGET[call.target]) for call in CALLS
+}
+"""Call number to route."""
+
+PLAIN: Final = {
+    True: frozenset(
+        number
+        for number, route in ROUTES.items()
+        if route in {Route.SESSION, Route.SESSION_INFO, Route.SLOT, Route.INFO, Route.SLOT_LIST, Route.SLOT_EVENT}
+    ),
+    False: frozenset(number for number, route in ROUTES.items() if route is Route.SESSION),
+}
+"""The calls that are relayed as they are without a look: those of a context whose slots are the module's own, and of one with virtual slots."""

@@ -1,0 +1,1 @@
+"""Move bytes, and say who the peer is."""
