@@ -47,6 +47,25 @@ pub unsafe fn read_query<'a>(pointer: *const CK_ATTRIBUTE, count: CK_ULONG) -> R
     unsafe { read(pointer, count, Purpose::Query) }
 }
 
+/// Reads a template that lies in a parameter structure and is at this level of nesting.
+///
+/// # Errors
+/// As [`read_template`].
+///
+/// # Safety
+/// As [`read_template`].
+pub(crate) unsafe fn read_template_at<'a>(
+    pointer: *const CK_ATTRIBUTE,
+    count: CK_ULONG,
+    level: usize,
+) -> Result<Template<'a>, u64> {
+    if pointer.is_null() {
+        return Ok(Template::Null(widen(count)));
+    }
+    // SAFETY: the pointer is not NULL, the rest is the caller's word.
+    Ok(Template::Attributes(unsafe { read_array(pointer, count, Purpose::Input, level) }?))
+}
+
 unsafe fn read<'a>(pointer: *const CK_ATTRIBUTE, count: CK_ULONG, purpose: Purpose) -> Result<Template<'a>, u64> {
     if pointer.is_null() {
         return Ok(Template::Null(widen(count)));

@@ -43,10 +43,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], WireError> {
-        let (head, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(WireError::Truncated)?;
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated)?;
         self.rest = rest;
         Ok(head)
     }
@@ -85,12 +82,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Checks a count of entries against its limit and against what the remaining bytes can hold, before anything is allocated for it.
-    pub(crate) fn count(
-        &self,
-        count: u32,
-        limit: usize,
-        smallest: usize,
-    ) -> Result<usize, WireError> {
+    pub(crate) fn count(&self, count: u32, limit: usize, smallest: usize) -> Result<usize, WireError> {
         let count = usize::try_from(count).map_err(|_| WireError::Limit)?;
         if count > limit {
             return Err(WireError::Limit);

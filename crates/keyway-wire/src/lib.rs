@@ -11,10 +11,7 @@ mod lookup;
 pub mod table;
 pub mod value;
 
-pub use codec::{
-    decode_reply, decode_request, decode_request_prefix, encode_reply, encode_request,
-    header_object,
-};
+pub use codec::{decode_reply, decode_request, decode_request_prefix, encode_reply, encode_request, header_object};
 pub use error::WireError;
 pub use header::{flag, Header, HEADER_LENGTH, VERSION};
 pub use lookup::{call, shape};

@@ -76,11 +76,7 @@ pub(super) fn put_objects_room(w: &mut Writer<'_>, value: ObjectsRoom) {
 pub(super) fn objects_room(r: &mut Reader<'_>) -> Result<ObjectsRoom, WireError> {
     let (count, buffer) = r.bits()?;
     let maximum = r.u64()?;
-    Ok(ObjectsRoom {
-        maximum,
-        count,
-        buffer,
-    })
+    Ok(ObjectsRoom { maximum, count, buffer })
 }
 
 /// Appends a *result*.

@@ -21,11 +21,7 @@ use template::Form;
 ///
 /// # Errors
 /// The values do not fit the table, or one is above a limit; `body` is then of no use.
-pub fn encode_request(
-    call: &Call,
-    args: &[Value<'_>],
-    body: &mut Vec<u8>,
-) -> Result<(), WireError> {
+pub fn encode_request(call: &Call, args: &[Value<'_>], body: &mut Vec<u8>) -> Result<(), WireError> {
     let mut w = Writer::new(body);
     let mut args = args.iter();
     let mut header_object = true;
@@ -53,11 +49,7 @@ pub fn header_object(call: &Call, args: &[Value<'_>]) -> u64 {
 ///
 /// # Errors
 /// The body is malformed.
-pub fn decode_request<'a>(
-    call: &Call,
-    object: u64,
-    body: &'a [u8],
-) -> Result<Vec<Value<'a>>, WireError> {
+pub fn decode_request<'a>(call: &Call, object: u64, body: &'a [u8]) -> Result<Vec<Value<'a>>, WireError> {
     let (values, rest) = decode_request_prefix(call, object, body)?;
     Reader::new(rest).finish()?;
     Ok(values)
@@ -76,13 +68,11 @@ pub fn decode_request_prefix<'a>(
     let mut values = Vec::with_capacity(call.args.len());
     let mut header_object = true;
     for kind in call.args.iter().filter(|kind| kind.in_request()) {
-        values.push(
-            if *kind == Kind::Object && std::mem::take(&mut header_object) {
-                Value::Ulong(object)
-            } else {
-                request_value(&mut r, *kind)?
-            },
-        );
+        values.push(if *kind == Kind::Object && std::mem::take(&mut header_object) {
+            Value::Ulong(object)
+        } else {
+            request_value(&mut r, *kind)?
+        });
     }
     Ok((values, r.rest()))
 }
@@ -91,11 +81,7 @@ pub fn decode_request_prefix<'a>(
 ///
 /// # Errors
 /// The values do not fit the table, or one is above a limit; `body` is then of no use.
-pub fn encode_reply(
-    call: &Call,
-    values: &[Value<'_>],
-    body: &mut Vec<u8>,
-) -> Result<(), WireError> {
+pub fn encode_reply(call: &Call, values: &[Value<'_>], body: &mut Vec<u8>) -> Result<(), WireError> {
     if values.is_empty() {
         return Ok(());
     }
@@ -117,9 +103,7 @@ pub fn decode_reply<'a>(call: &Call, body: &'a [u8]) -> Result<Vec<Value<'a>>, W
         return Ok(Vec::new());
     }
     let kinds = call.args.iter().filter(|kind| kind.in_reply());
-    let values = kinds
-        .map(|kind| reply_value(&mut r, *kind))
-        .collect::<Result<_, _>>()?;
+    let values = kinds.map(|kind| reply_value(&mut r, *kind)).collect::<Result<_, _>>()?;
     r.finish()?;
     Ok(values)
 }
@@ -128,9 +112,7 @@ fn put_request_value(w: &mut Writer<'_>, kind: Kind, value: &Value<'_>) -> Resul
     match (kind, value) {
         (Kind::Ulong | Kind::Object, Value::Ulong(number)) => w.u64(*number),
         (Kind::Bool, Value::Bool(byte)) => w.u8(*byte),
-        (Kind::Bytes | Kind::Pin | Kind::Name, Value::Bytes(bytes)) => {
-            basic::put_string(w, *bytes)?
-        }
+        (Kind::Bytes | Kind::Pin | Kind::Name, Value::Bytes(bytes)) => basic::put_string(w, *bytes)?,
         (Kind::Label, Value::Label(label)) => {
             w.u8(u8::from(label.is_some()));
             w.bytes(label.map_or(&[], <[u8; 32]>::as_slice));
@@ -141,21 +123,15 @@ fn put_request_value(w: &mut Writer<'_>, kind: Kind, value: &Value<'_>) -> Resul
         (Kind::Parameter, Value::Parameter(value)) => {
             parameter::put_parameter(w, Direction::Request, value, Depth::default())?;
         }
-        (Kind::Template, Value::Template(value)) => {
-            template::put_template(w, Form::Template, value, Depth::default())?
-        }
-        (Kind::TemplateOut, Value::Template(value)) => {
-            template::put_template(w, Form::Query, value, Depth::default())?
-        }
+        (Kind::Template, Value::Template(value)) => template::put_template(w, Form::Template, value, Depth::default())?,
+        (Kind::TemplateOut, Value::Template(value)) => template::put_template(w, Form::Query, value, Depth::default())?,
         (Kind::Buffer | Kind::UlongsOut, Value::Room(room)) => basic::put_room(w, *room),
         (Kind::ObjectsOut, Value::ObjectsRoom(room)) => basic::put_objects_room(w, *room),
         (Kind::Fill, Value::Fill { buffer, length }) => {
             w.u8(u8::from(*buffer));
             w.u64(*length);
         }
-        (Kind::UlongOut | Kind::ObjectOut | Kind::SessionOut, Value::Cell(number)) => {
-            basic::put_cell(w, *number)
-        }
+        (Kind::UlongOut | Kind::ObjectOut | Kind::SessionOut, Value::Cell(number)) => basic::put_cell(w, *number),
         (kind, Value::Pointer(present)) if kind.is_pointer() => w.u8(u8::from(*present)),
         _ => return Err(WireError::Mismatch),
     }
@@ -168,16 +144,8 @@ fn request_value<'a>(r: &mut Reader<'a>, kind: Kind) -> Result<Value<'a>, WireEr
         Kind::Bool => Value::Bool(r.u8()?),
         Kind::Bytes | Kind::Pin | Kind::Name => Value::Bytes(basic::string(r)?),
         Kind::Label => Value::Label(if r.present()? { Some(r.array()?) } else { None }),
-        Kind::Mechanism => Value::Mechanism(parameter::mechanism(
-            r,
-            Direction::Request,
-            Depth::default(),
-        )?),
-        Kind::Parameter => Value::Parameter(parameter::parameter(
-            r,
-            Direction::Request,
-            Depth::default(),
-        )?),
+        Kind::Mechanism => Value::Mechanism(parameter::mechanism(r, Direction::Request, Depth::default())?),
+        Kind::Parameter => Value::Parameter(parameter::parameter(r, Direction::Request, Depth::default())?),
         Kind::Template => Value::Template(template::template(r, Form::Template, Depth::default())?),
         Kind::TemplateOut => Value::Template(template::template(r, Form::Query, Depth::default())?),
         Kind::Buffer | Kind::UlongsOut => Value::Room(basic::room(r)?),
@@ -207,9 +175,7 @@ fn put_reply_value(w: &mut Writer<'_>, kind: Kind, value: &Value<'_>) -> Result<
             template::put_template(w, Form::Answer, value, Depth::default())?
         }
         (Kind::Buffer, Value::Output(output)) => basic::put_output(w, *output)?,
-        (Kind::UlongsOut | Kind::ObjectsOut, Value::Numbers(numbers)) => {
-            basic::put_numbers(w, numbers)?
-        }
+        (Kind::UlongsOut | Kind::ObjectsOut, Value::Numbers(numbers)) => basic::put_numbers(w, numbers)?,
         (Kind::Fill | Kind::BytesOut, Value::Bytes(bytes)) => basic::put_string(w, *bytes)?,
         (Kind::UlongOut | Kind::ObjectOut, Value::Cell(number)) => basic::put_cell(w, *number),
         (kind, Value::Info(value)) if kind.is_info() => {
@@ -231,18 +197,12 @@ fn reply_value<'a>(r: &mut Reader<'a>, kind: Kind) -> Result<Value<'a>, WireErro
         Kind::Mechanism | Kind::Parameter => {
             Value::Parameter(parameter::parameter(r, Direction::Reply, Depth::default())?)
         }
-        Kind::TemplateOut => {
-            Value::Template(template::template(r, Form::Answer, Depth::default())?)
-        }
+        Kind::TemplateOut => Value::Template(template::template(r, Form::Answer, Depth::default())?),
         Kind::Buffer => Value::Output(basic::output(r)?),
         Kind::UlongsOut | Kind::ObjectsOut => Value::Numbers(basic::numbers(r)?),
         Kind::Fill | Kind::BytesOut => Value::Bytes(basic::string(r)?),
         Kind::UlongOut | Kind::ObjectOut => Value::Cell(basic::cell(r)?),
-        kind if kind.is_info() => Value::Info(if r.present()? {
-            Some(info::info(r, kind)?)
-        } else {
-            None
-        }),
+        kind if kind.is_info() => Value::Info(if r.present()? { Some(info::info(r, kind)?) } else { None }),
         _ => return Err(WireError::Mismatch),
     })
 }
@@ -279,11 +239,7 @@ impl Kind {
     pub const fn is_info(self) -> bool {
         matches!(
             self,
-            Self::InfoOut
-                | Self::SlotInfoOut
-                | Self::TokenInfoOut
-                | Self::SessionInfoOut
-                | Self::MechanismInfoOut
+            Self::InfoOut | Self::SlotInfoOut | Self::TokenInfoOut | Self::SessionInfoOut | Self::MechanismInfoOut
         )
     }
 

@@ -26,10 +26,7 @@ pub(super) fn put_mechanism(
 ) -> Result<(), WireError> {
     w.u8(u8::from(value.is_some()));
     match value {
-        Some(Mechanism {
-            mechanism,
-            parameter,
-        }) => {
+        Some(Mechanism { mechanism, parameter }) => {
             w.u64(*mechanism);
             put_parameter(w, direction, parameter, depth)
         }
@@ -48,10 +45,7 @@ pub(super) fn mechanism<'a>(
     }
     let mechanism = r.u64()?;
     let parameter = parameter(r, direction, depth)?;
-    Ok(Some(Mechanism {
-        mechanism,
-        parameter,
-    }))
+    Ok(Some(Mechanism { mechanism, parameter }))
 }
 
 /// Appends a *parameter*.
@@ -117,13 +111,7 @@ fn put_members(
     let mut list = list.iter();
     for spec in shape(id).ok_or(WireError::Shape(id))?.members {
         if spec.kind != MemberKind::Length {
-            put_member(
-                w,
-                direction,
-                spec.kind,
-                list.next().ok_or(WireError::Mismatch)?,
-                depth,
-            )?;
+            put_member(w, direction, spec.kind, list.next().ok_or(WireError::Mismatch)?, depth)?;
         }
     }
     match list.next() {
@@ -133,12 +121,7 @@ fn put_members(
 }
 
 /// Takes the members of a structure.
-fn members<'a>(
-    r: &mut Reader<'a>,
-    direction: Direction,
-    id: u16,
-    depth: Depth,
-) -> Result<Vec<Member<'a>>, WireError> {
+fn members<'a>(r: &mut Reader<'a>, direction: Direction, id: u16, depth: Depth) -> Result<Vec<Member<'a>>, WireError> {
     let depth = depth.enter()?;
     let specs = shape(id).ok_or(WireError::Shape(id))?.members;
     let mut list = Vec::with_capacity(specs.len());
@@ -160,44 +143,28 @@ fn put_member(
     match (kind, value) {
         (MemberKind::Ulong | MemberKind::Object, Member::Ulong(number)) => w.u64(*number),
         (MemberKind::Byte, Member::Byte(byte)) => w.u8(*byte),
-        (MemberKind::Bytes(length), Member::Array(bytes)) if bytes.len() == usize::from(length) => {
-            w.bytes(bytes)
-        }
-        (MemberKind::Ulongs(count), Member::Ulongs(numbers))
-            if numbers.len() == usize::from(count) =>
-        {
+        (MemberKind::Bytes(length), Member::Array(bytes)) if bytes.len() == usize::from(length) => w.bytes(bytes),
+        (MemberKind::Ulongs(count), Member::Ulongs(numbers)) if numbers.len() == usize::from(count) => {
             w.numbers(numbers)
         }
-        (MemberKind::String(_) | MemberKind::StringSized(_), Member::String(bytes)) => {
-            put_string(w, *bytes)?
-        }
+        (MemberKind::String(_) | MemberKind::StringSized(_), Member::String(bytes)) => put_string(w, *bytes)?,
         (MemberKind::Cell | MemberKind::ObjectCell, Member::Cell(number)) => put_cell(w, *number),
         (MemberKind::Version, Member::Version(version)) => {
             w.u8(u8::from(version.is_some()));
             w.bytes(version.as_ref().map_or(&[], <[u8; 2]>::as_slice));
         }
-        (MemberKind::Struct(id), Member::Struct(nested)) => {
-            put_members(w, direction, id, nested, depth)?
-        }
+        (MemberKind::Struct(id), Member::Struct(nested)) => put_members(w, direction, id, nested, depth)?,
         (MemberKind::Pointer(id), Member::Pointer(nested)) => {
             w.u8(u8::from(nested.is_some()));
             if let Some(nested) = nested {
                 put_members(w, direction, id, nested, depth)?;
             }
         }
-        (MemberKind::Array(id, _), Member::Structs(list)) => {
-            put_structs(w, direction, id, list.as_deref(), depth)?
-        }
-        (MemberKind::Template(_), Member::Template(value)) => {
-            put_template(w, Form::Template, value, depth)?
-        }
+        (MemberKind::Array(id, _), Member::Structs(list)) => put_structs(w, direction, id, list.as_deref(), depth)?,
+        (MemberKind::Template(_), Member::Template(value)) => put_template(w, Form::Template, value, depth)?,
         (MemberKind::Text, Member::String(bytes)) => put_string(w, *bytes)?,
-        (MemberKind::Choice { .. }, Member::Parameter(value)) => {
-            put_parameter(w, direction, value, depth)?
-        }
-        (MemberKind::Mechanism, Member::Mechanism(value)) => {
-            put_mechanism(w, direction, value.as_ref(), depth)?
-        }
+        (MemberKind::Choice { .. }, Member::Parameter(value)) => put_parameter(w, direction, value, depth)?,
+        (MemberKind::Mechanism, Member::Mechanism(value)) => put_mechanism(w, direction, value.as_ref(), depth)?,
         _ => return Err(WireError::Mismatch),
     }
     Ok(())
@@ -215,15 +182,9 @@ fn member<'a>(
         MemberKind::Bytes(length) => Member::Array(r.bytes(usize::from(length))?),
         MemberKind::Ulongs(count) => Member::Ulongs(r.numbers(usize::from(count))?),
         MemberKind::Length => return Err(WireError::Mismatch),
-        MemberKind::String(_) | MemberKind::StringSized(_) | MemberKind::Text => {
-            Member::String(string(r)?)
-        }
+        MemberKind::String(_) | MemberKind::StringSized(_) | MemberKind::Text => Member::String(string(r)?),
         MemberKind::Cell | MemberKind::ObjectCell => Member::Cell(cell(r)?),
-        MemberKind::Version => Member::Version(if r.present()? {
-            Some(*r.array()?)
-        } else {
-            None
-        }),
+        MemberKind::Version => Member::Version(if r.present()? { Some(*r.array()?) } else { None }),
         MemberKind::Struct(id) => Member::Struct(members(r, direction, id, depth)?),
         MemberKind::Pointer(id) => Member::Pointer(if r.present()? {
             Some(members(r, direction, id, depth)?)

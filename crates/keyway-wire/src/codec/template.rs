@@ -41,11 +41,7 @@ pub(super) fn put_template(
 }
 
 /// Takes a template.
-pub(super) fn template<'a>(
-    r: &mut Reader<'a>,
-    form: Form,
-    depth: Depth,
-) -> Result<Template<'a>, WireError> {
+pub(super) fn template<'a>(r: &mut Reader<'a>, form: Form, depth: Depth) -> Result<Template<'a>, WireError> {
     match r.u32()? {
         NULL if form == Form::Answer => Ok(Template::Null(0)),
         NULL => r.u64().map(Template::Null),
@@ -53,12 +49,7 @@ pub(super) fn template<'a>(
     }
 }
 
-fn put_attributes(
-    w: &mut Writer<'_>,
-    form: Form,
-    list: &[Attribute<'_>],
-    depth: Depth,
-) -> Result<(), WireError> {
+fn put_attributes(w: &mut Writer<'_>, form: Form, list: &[Attribute<'_>], depth: Depth) -> Result<(), WireError> {
     let depth = depth.enter()?;
     w.count(list.len(), MAX_ATTRIBUTES)?;
     for Attribute { attribute, value } in list {
@@ -81,12 +72,7 @@ fn put_attributes(
     Ok(())
 }
 
-fn attributes<'a>(
-    r: &mut Reader<'a>,
-    form: Form,
-    count: u32,
-    depth: Depth,
-) -> Result<Vec<Attribute<'a>>, WireError> {
+fn attributes<'a>(r: &mut Reader<'a>, form: Form, count: u32, depth: Depth) -> Result<Vec<Attribute<'a>>, WireError> {
     let depth = depth.enter()?;
     let count = r.count(count, MAX_ATTRIBUTES, SMALLEST_ATTRIBUTE)?;
     let mut list = Vec::with_capacity(count);
@@ -116,11 +102,7 @@ fn tag(form: Form, value: &AttributeValue<'_>) -> Option<u8> {
     }
 }
 
-fn value<'a>(
-    r: &mut Reader<'a>,
-    form: Form,
-    depth: Depth,
-) -> Result<AttributeValue<'a>, WireError> {
+fn value<'a>(r: &mut Reader<'a>, form: Form, depth: Depth) -> Result<AttributeValue<'a>, WireError> {
     let valued = form != Form::Query;
     Ok(match r.u8()? {
         0 => AttributeValue::Null(r.u64()?),
@@ -141,11 +123,7 @@ fn value<'a>(
     })
 }
 
-fn nested<'a>(
-    r: &mut Reader<'a>,
-    form: Form,
-    depth: Depth,
-) -> Result<AttributeValue<'a>, WireError> {
+fn nested<'a>(r: &mut Reader<'a>, form: Form, depth: Depth) -> Result<AttributeValue<'a>, WireError> {
     let count = r.u32()?;
     attributes(r, form, count, depth).map(AttributeValue::Template)
 }
