@@ -1,0 +1,44 @@
+/* transcript MODULE [TOPIC...]: what a module answers, step by step. See abi.h.
+ *
+ * Wants a fresh token: its label in KEYWAY_TOKEN, its PINs in KEYWAY_PIN and KEYWAY_SO_PIN.
+ */
+#include "abi.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* tokens_topic comes last of those that use the token: it re-initialises and locks it.
+ * interfaces_topic is no comparison, and runs only when named. */
+static const struct topic *const topics[] = {
+    &lifecycle_topic, &forks_topic,      &arguments_topic,  &handles_topic,
+    &outputs_topic,   &sequences_topic,  &objects_topic,    &attributes_topic,
+    &mechanisms_topic, &generation_topic, &threads_topic,   &tokens_topic,
+};
+
+static const char *environment(const char *name, const char *otherwise)
+{
+    const char *value = getenv(name);
+    return value != NULL && *value != '\0' ? value : otherwise;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        fprintf(stderr, "usage: %s MODULE [TOPIC...]\n", argv[0]);
+        return 2;
+    }
+    module_path = argv[1];
+    token_label = environment("KEYWAY_TOKEN", "keyway");
+    user_pin = environment("KEYWAY_PIN", "12345678");
+    so_pin = environment("KEYWAY_SO_PIN", "12345678");
+    for (size_t i = 0; argc == 2 && i < COUNT(topics); i++)
+        topic_run(topics[i]);
+    for (int a = 2; a < argc; a++) {
+        if (strcmp(argv[a], interfaces_topic.name) == 0)
+            topic_run(&interfaces_topic);
+        for (size_t i = 0; i < COUNT(topics); i++)
+            if (strcmp(argv[a], topics[i]->name) == 0)
+                topic_run(topics[i]);
+    }
+    return 0;
+}
