@@ -6,9 +6,14 @@ use crate::ctypes::{CK_ATTRIBUTE, CK_MECHANISM, CK_ULONG};
 use crate::ulong::widen;
 use crate::{attributes, information, memory, parameter};
 use core::ffi::{c_void, CStr};
+use keyway_wire::generated::call::{
+    C_MESSAGEDECRYPTINIT, C_MESSAGEENCRYPTINIT, C_MESSAGESIGNINIT, C_MESSAGEVERIFYINIT, C_UNWRAPKEYAUTHENTICATED,
+    C_WRAPKEYAUTHENTICATED,
+};
+use keyway_wire::generated::message_shapes_of;
 use keyway_wire::generated::rv::CKR_ARGUMENTS_BAD;
 use keyway_wire::table::{Call, Kind};
-use keyway_wire::value::{Bytes, Mechanism, Output, Room, Value};
+use keyway_wire::value::{Bytes, Mechanism, Numbers, ObjectsRoom, Output, Room, Value};
 
 /// How many C arguments an argument of this kind stands for.
 const fn width(kind: Kind) -> usize {
@@ -58,13 +63,14 @@ pub unsafe fn read<'a>(
     for (kind, words) in arguments(call, words) {
         if kind != Kind::Ignored {
             // SAFETY: as above.
-            values.push(unsafe { read_one(kind, words, &message) }?);
+            values.push(unsafe { read_one(call, kind, words, &message) }?);
         }
     }
     Ok(values)
 }
 
 unsafe fn read_one<'a>(
+    call: &Call,
     kind: Kind,
     words: &[*mut c_void],
     message: &impl Fn() -> Option<u64>,
@@ -80,18 +86,23 @@ unsafe fn read_one<'a>(
             Kind::Name if pointer.is_null() => Value::Bytes(Bytes::Null(0)),
             Kind::Name => Value::Bytes(Bytes::Data(CStr::from_ptr(pointer.cast()).to_bytes())),
             Kind::Label => Value::Label(pointer.cast::<[u8; 32]>().as_ref()),
-            Kind::Mechanism => Value::Mechanism(mechanism(pointer.cast())?),
+            Kind::Mechanism => Value::Mechanism(mechanism(call, pointer.cast())?),
             Kind::Parameter => Value::Parameter(parameter::read_message(message(), pointer, ulong(words[1]))?),
             Kind::Template => Value::Template(attributes::read_template(pointer.cast(), ulong(words[1]))?),
             Kind::TemplateOut => Value::Template(attributes::read_query(pointer.cast(), ulong(words[1]))?),
-            Kind::Buffer | Kind::UlongsOut => {
-                Value::Room(Room { length: memory::cell(words[1].cast()), buffer: !pointer.is_null() })
-            }
-            Kind::ObjectsOut => Value::Room(Room {
-                length: (!words[2].is_null()).then(|| widen(ulong(words[1]))),
+            Kind::Buffer | Kind::UlongsOut => Value::Room(Room {
+                length: memory::cell(words[1].cast()),
                 buffer: !pointer.is_null(),
             }),
-            Kind::Fill => Value::Fill { buffer: !pointer.is_null(), length: widen(ulong(words[1])) },
+            Kind::ObjectsOut => Value::ObjectsRoom(ObjectsRoom {
+                maximum: widen(ulong(words[1])),
+                count: !words[2].is_null(),
+                buffer: !pointer.is_null(),
+            }),
+            Kind::Fill => Value::Fill {
+                buffer: !pointer.is_null(),
+                length: widen(ulong(words[1])),
+            },
             Kind::UlongOut | Kind::ObjectOut | Kind::SessionOut => Value::Cell(memory::cell(pointer.cast())),
             Kind::InfoOut
             | Kind::SlotInfoOut
@@ -106,16 +117,33 @@ unsafe fn read_one<'a>(
     })
 }
 
-unsafe fn mechanism<'a>(pointer: *const CK_MECHANISM) -> Result<Option<Mechanism<'a>>, u64> {
+/// Whether the mechanism of this call has its `message` shape, if there is one.
+const fn takes_message_shape(call: &Call) -> bool {
+    matches!(
+        call.number,
+        C_MESSAGEENCRYPTINIT
+            | C_MESSAGEDECRYPTINIT
+            | C_MESSAGESIGNINIT
+            | C_MESSAGEVERIFYINIT
+            | C_WRAPKEYAUTHENTICATED
+            | C_UNWRAPKEYAUTHENTICATED
+    )
+}
+
+unsafe fn mechanism<'a>(call: &Call, pointer: *const CK_MECHANISM) -> Result<Option<Mechanism<'a>>, u64> {
     if pointer.is_null() {
         return Ok(None);
     }
     // SAFETY: the pointer is not NULL and the caller vouches for the rest.
     unsafe {
-        let mechanism = pointer.read_unaligned();
-        let number = widen(mechanism.mechanism);
-        let parameter = parameter::read(number, mechanism.pParameter, mechanism.ulParameterLen)?;
-        Ok(Some(Mechanism { mechanism: number, parameter }))
+        let raw = pointer.read_unaligned();
+        let mechanism = widen(raw.mechanism);
+        let parameter = if takes_message_shape(call) && !message_shapes_of(mechanism).is_empty() {
+            parameter::read_message(Some(mechanism), raw.pParameter, raw.ulParameterLen)?
+        } else {
+            parameter::read(mechanism, raw.pParameter, raw.ulParameterLen)?
+        };
+        Ok(Some(Mechanism { mechanism, parameter }))
     }
 }
 
@@ -161,11 +189,10 @@ unsafe fn write_one(
         match (arg, value) {
             (Some(Value::Room(room)), Value::Output(output)) => write_output(pointer, words[1].cast(), *room, *output),
             (Some(Value::Room(room)), Value::Numbers(numbers)) => {
-                if let Some(data) = numbers.data.as_ref().filter(|data| data.len() as u64 <= room.length.unwrap_or(0)) {
-                    memory::copy_numbers(data, pointer.cast())?;
-                }
-                let count = words[words.len() - 1].cast();
-                numbers.count.map_or(Ok(()), |number| memory::set_cell(count, number))
+                write_numbers(pointer, words[1].cast(), room.length.unwrap_or(0), numbers)
+            }
+            (Some(Value::ObjectsRoom(room)), Value::Numbers(numbers)) => {
+                write_numbers(pointer, words[2].cast(), room.maximum, numbers)
             }
             (Some(Value::Fill { length, .. }), Value::Bytes(Bytes::Data(data))) => {
                 if data.len() as u64 <= *length {
@@ -192,10 +219,26 @@ unsafe fn write_one(
 }
 
 unsafe fn write_output(buffer: *mut c_void, length: *mut CK_ULONG, room: Room, output: Output<'_>) -> Result<(), u64> {
-    if let Some(data) = output.data.filter(|data| room.buffer && data.len() as u64 <= room.length.unwrap_or(0)) {
+    if let Some(data) = output
+        .data
+        .filter(|data| room.buffer && data.len() as u64 <= room.length.unwrap_or(0))
+    {
         // SAFETY: the caller vouches for as many bytes as it told, and that is enough.
         unsafe { memory::copy(data, buffer.cast()) };
     }
     // SAFETY: the pointer to the length is NULL or can be written to.
-    output.length.map_or(Ok(()), |number| unsafe { memory::set_cell(length, number) })
+    output
+        .length
+        .map_or(Ok(()), |number| unsafe { memory::set_cell(length, number) })
+}
+
+unsafe fn write_numbers(array: *mut c_void, count: *mut CK_ULONG, capacity: u64, numbers: &Numbers) -> Result<(), u64> {
+    if let Some(data) = numbers.data.as_ref().filter(|data| data.len() as u64 <= capacity) {
+        // SAFETY: the caller vouches for as many numbers as it told, and that is enough.
+        unsafe { memory::copy_numbers(data, array.cast()) }?;
+    }
+    // SAFETY: the pointer to the count is NULL or can be written to.
+    numbers
+        .count
+        .map_or(Ok(()), |number| unsafe { memory::set_cell(count, number) })
 }

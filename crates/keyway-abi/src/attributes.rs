@@ -2,10 +2,10 @@
 
 use crate::ctypes::{CK_ATTRIBUTE, CK_ULONG};
 use crate::memory;
-use crate::ulong::{widen, UNAVAILABLE};
+use crate::ulong::{narrow, widen, UNAVAILABLE};
 use core::mem::size_of;
 use keyway_wire::generated::attribute_kind;
-use keyway_wire::generated::rv::CKR_HOST_MEMORY;
+use keyway_wire::generated::rv::{CKR_GENERAL_ERROR, CKR_HOST_MEMORY};
 use keyway_wire::limits::{MAX_ATTRIBUTES, MAX_DEPTH};
 use keyway_wire::table::AttributeKind;
 use keyway_wire::value::{Attribute, AttributeValue, Bytes, Template};
@@ -63,7 +63,9 @@ pub(crate) unsafe fn read_template_at<'a>(
         return Ok(Template::Null(widen(count)));
     }
     // SAFETY: the pointer is not NULL, the rest is the caller's word.
-    Ok(Template::Attributes(unsafe { read_array(pointer, count, Purpose::Input, level) }?))
+    Ok(Template::Attributes(unsafe {
+        read_array(pointer, count, Purpose::Input, level)
+    }?))
 }
 
 unsafe fn read<'a>(pointer: *const CK_ATTRIBUTE, count: CK_ULONG, purpose: Purpose) -> Result<Template<'a>, u64> {
@@ -80,7 +82,10 @@ unsafe fn read_array<'a>(
     purpose: Purpose,
     level: usize,
 ) -> Result<Vec<Attribute<'a>>, u64> {
-    let count = usize::try_from(count).ok().filter(|count| *count <= MAX_ATTRIBUTES).ok_or(CKR_HOST_MEMORY)?;
+    let count = usize::try_from(count)
+        .ok()
+        .filter(|count| *count <= MAX_ATTRIBUTES)
+        .ok_or(CKR_HOST_MEMORY)?;
     if level > MAX_DEPTH {
         return Err(CKR_HOST_MEMORY);
     }
@@ -149,12 +154,18 @@ fn number(bytes: &[u8]) -> u64 {
 pub unsafe fn write_answer(pointer: *mut CK_ATTRIBUTE, count: CK_ULONG, answer: &Template<'_>) -> Result<(), u64> {
     if let Template::Attributes(answer) = answer {
         // SAFETY: as above.
-        unsafe { write_array(pointer, count as usize, answer) }?;
+        unsafe { write_array(pointer, count as usize, answer, false) }?;
     }
     Ok(())
 }
 
-unsafe fn write_array(pointer: *mut CK_ATTRIBUTE, count: usize, answer: &[Attribute<'_>]) -> Result<(), u64> {
+/// In nested templates the token may tell the types, too: a caller need not know what is in there.
+unsafe fn write_array(
+    pointer: *mut CK_ATTRIBUTE,
+    count: usize,
+    answer: &[Attribute<'_>],
+    nested: bool,
+) -> Result<(), u64> {
     if pointer.is_null() {
         return Ok(());
     }
@@ -164,6 +175,9 @@ unsafe fn write_array(pointer: *mut CK_ATTRIBUTE, count: usize, answer: &[Attrib
         // SAFETY: this is one of them, and its value has room for ulValueLen bytes.
         unsafe {
             let mut attribute = place.read_unaligned();
+            if nested {
+                attribute.type_ = narrow(entry.attribute).ok_or(CKR_GENERAL_ERROR)?;
+            }
             attribute.ulValueLen = write_value(&attribute, &entry.value)?;
             place.write_unaligned(attribute);
         }
@@ -203,7 +217,7 @@ unsafe fn write_value(attribute: &CK_ATTRIBUTE, value: &AttributeValue<'_>) -> R
             let length = entries.len() * ATTRIBUTE;
             if fits(length) {
                 // SAFETY: the room holds that many attributes, which the query was read from.
-                unsafe { write_array(attribute.pValue.cast(), entries.len(), entries) }?;
+                unsafe { write_array(attribute.pValue.cast(), entries.len(), entries, true) }?;
             }
             length as u64
         }
@@ -213,5 +227,5 @@ unsafe fn write_value(attribute: &CK_ATTRIBUTE, value: &AttributeValue<'_>) -> R
         // Rooms are in queries only.
         AttributeValue::RoomBytes(_) | AttributeValue::RoomNumbers(_) => widen(attribute.ulValueLen),
     };
-    crate::ulong::narrow(length).ok_or(keyway_wire::generated::rv::CKR_GENERAL_ERROR)
+    narrow(length).ok_or(CKR_GENERAL_ERROR)
 }

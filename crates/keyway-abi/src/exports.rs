@@ -1,9 +1,7 @@
 //! The functions of a Cryptoki library that are not calls to a token: initialisation, function lists and interfaces.
 #![allow(non_snake_case)] // the standard's names
 
-use crate::ctypes::{
-    CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_INTERFACE, CK_RV, CK_ULONG, CK_VERSION,
-};
+use crate::ctypes::{CK_C_INITIALIZE_ARGS, CK_FUNCTION_LIST, CK_INTERFACE, CK_RV, CK_ULONG, CK_VERSION};
 use crate::generated_exports::{FUNCTION_LIST, FUNCTION_LIST_3_0, FUNCTION_LIST_3_2};
 use crate::guard::guarded;
 use crate::memory;
@@ -39,7 +37,11 @@ static INTERFACES: Interfaces = Interfaces([
 /// The flag tells that the parent goes on after a fork.
 const fn interface(list: *const c_void) -> CK_INTERFACE {
     const CKF_INTERFACE_FORK_SAFE: CK_ULONG = 1;
-    CK_INTERFACE { pInterfaceName: NAME.as_ptr().cast(), pFunctionList: list, flags: CKF_INTERFACE_FORK_SAFE }
+    CK_INTERFACE {
+        pInterfaceName: NAME.as_ptr().cast(),
+        pFunctionList: list,
+        flags: CKF_INTERFACE_FORK_SAFE,
+    }
 }
 
 /// C_Initialize.
@@ -56,8 +58,12 @@ pub unsafe extern "C" fn C_Initialize(pInitArgs: *mut c_void) -> CK_RV {
         }
         // SAFETY: the pointer is not NULL and points to this structure.
         let args = unsafe { pInitArgs.cast::<CK_C_INITIALIZE_ARGS>().read_unaligned() };
-        let callbacks =
-            [args.CreateMutex.is_some(), args.DestroyMutex.is_some(), args.LockMutex.is_some(), args.UnlockMutex.is_some()];
+        let callbacks = [
+            args.CreateMutex.is_some(),
+            args.DestroyMutex.is_some(),
+            args.LockMutex.is_some(),
+            args.UnlockMutex.is_some(),
+        ];
         if callbacks.contains(&true) && callbacks.contains(&false) {
             return Err(CKR_ARGUMENTS_BAD);
         }
@@ -75,7 +81,9 @@ unsafe fn text<'a>(pointer: *const u8) -> Bytes<'a> {
         return Bytes::Null(0);
     }
     // SAFETY: every byte up to the zero can be read, and none behind it is.
-    let length = (0..MAX_RESERVED).find(|index| unsafe { *pointer.add(*index) } == 0).unwrap_or(MAX_RESERVED);
+    let length = (0..MAX_RESERVED)
+        .find(|index| unsafe { *pointer.add(*index) } == 0)
+        .unwrap_or(MAX_RESERVED);
     // SAFETY: these are the bytes just seen.
     Bytes::Data(unsafe { core::slice::from_raw_parts(pointer, length) })
 }
@@ -180,7 +188,9 @@ macro_rules! export {
         /// As the standard says.
         #[no_mangle]
         #[allow(non_snake_case)]
-        pub unsafe extern "C" fn C_GetFunctionList(list: *mut *const $crate::ctypes::CK_FUNCTION_LIST) -> $crate::ctypes::CK_RV {
+        pub unsafe extern "C" fn C_GetFunctionList(
+            list: *mut *const $crate::ctypes::CK_FUNCTION_LIST,
+        ) -> $crate::ctypes::CK_RV {
             $crate::guard::bind($library);
             // SAFETY: the same contract.
             unsafe { $crate::exports::C_GetFunctionList(list) }

@@ -11,83 +11,58 @@ pub type C_GetSlotList = unsafe extern "C" fn(CK_BBOOL, *mut CK_ULONG, *mut CK_U
 pub type C_GetSlotInfo = unsafe extern "C" fn(CK_ULONG, *mut CK_SLOT_INFO) -> CK_RV;
 pub type C_GetTokenInfo = unsafe extern "C" fn(CK_ULONG, *mut CK_TOKEN_INFO) -> CK_RV;
 pub type C_GetMechanismList = unsafe extern "C" fn(CK_ULONG, *mut CK_ULONG, *mut CK_ULONG) -> CK_RV;
-pub type C_GetMechanismInfo =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_MECHANISM_INFO) -> CK_RV;
+pub type C_GetMechanismInfo = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_MECHANISM_INFO) -> CK_RV;
 pub type C_InitToken = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8) -> CK_RV;
 pub type C_InitPIN = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_SetPIN = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
-pub type C_OpenSession =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut c_void, CK_NOTIFY, *mut CK_ULONG) -> CK_RV;
+pub type C_OpenSession = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut c_void, CK_NOTIFY, *mut CK_ULONG) -> CK_RV;
 pub type C_CloseSession = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_CloseAllSessions = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_GetSessionInfo = unsafe extern "C" fn(CK_ULONG, *mut CK_SESSION_INFO) -> CK_RV;
 pub type C_GetOperationState = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_SetOperationState =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, CK_ULONG, CK_ULONG) -> CK_RV;
+pub type C_SetOperationState = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, CK_ULONG, CK_ULONG) -> CK_RV;
 pub type C_Login = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_Logout = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
-pub type C_CreateObject =
-    unsafe extern "C" fn(CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut CK_ULONG) -> CK_RV;
-pub type C_CopyObject =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut CK_ULONG) -> CK_RV;
+pub type C_CreateObject = unsafe extern "C" fn(CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut CK_ULONG) -> CK_RV;
+pub type C_CopyObject = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut CK_ULONG) -> CK_RV;
 pub type C_DestroyObject = unsafe extern "C" fn(CK_ULONG, CK_ULONG) -> CK_RV;
 pub type C_GetObjectSize = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ULONG) -> CK_RV;
-pub type C_GetAttributeValue =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV;
-pub type C_SetAttributeValue =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV;
+pub type C_GetAttributeValue = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV;
+pub type C_SetAttributeValue = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV;
 pub type C_FindObjectsInit = unsafe extern "C" fn(CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG) -> CK_RV;
-pub type C_FindObjects =
-    unsafe extern "C" fn(CK_ULONG, *mut CK_ULONG, CK_ULONG, *mut CK_ULONG) -> CK_RV;
+pub type C_FindObjects = unsafe extern "C" fn(CK_ULONG, *mut CK_ULONG, CK_ULONG, *mut CK_ULONG) -> CK_RV;
 pub type C_FindObjectsFinal = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_EncryptInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_Encrypt =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_EncryptUpdate =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_Encrypt = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_EncryptUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_EncryptFinal = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_DecryptInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_Decrypt =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_DecryptUpdate =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_Decrypt = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_DecryptUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_DecryptFinal = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_DigestInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM) -> CK_RV;
-pub type C_Digest =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_Digest = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_DigestUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_DigestKey = unsafe extern "C" fn(CK_ULONG, CK_ULONG) -> CK_RV;
 pub type C_DigestFinal = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_SignInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_Sign =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_Sign = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_SignUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_SignFinal = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_SignRecoverInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_SignRecover =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_SignRecover = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_VerifyInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
 pub type C_Verify = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_VerifyUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_VerifyFinal = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_VerifyRecoverInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_VerifyRecover =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_DigestEncryptUpdate =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_DecryptDigestUpdate =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_SignEncryptUpdate =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_DecryptVerifyUpdate =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_GenerateKey = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut CK_MECHANISM,
-    *mut CK_ATTRIBUTE,
-    CK_ULONG,
-    *mut CK_ULONG,
-) -> CK_RV;
+pub type C_VerifyRecover = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_DigestEncryptUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_DecryptDigestUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_SignEncryptUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_DecryptVerifyUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
+pub type C_GenerateKey =
+    unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, *mut CK_ATTRIBUTE, CK_ULONG, *mut CK_ULONG) -> CK_RV;
 pub type C_GenerateKeyPair = unsafe extern "C" fn(
     CK_ULONG,
     *mut CK_MECHANISM,
@@ -98,14 +73,8 @@ pub type C_GenerateKeyPair = unsafe extern "C" fn(
     *mut CK_ULONG,
     *mut CK_ULONG,
 ) -> CK_RV;
-pub type C_WrapKey = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut CK_MECHANISM,
-    CK_ULONG,
-    CK_ULONG,
-    *mut u8,
-    *mut CK_ULONG,
-) -> CK_RV;
+pub type C_WrapKey =
+    unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_UnwrapKey = unsafe extern "C" fn(
     CK_ULONG,
     *mut CK_MECHANISM,
@@ -116,27 +85,18 @@ pub type C_UnwrapKey = unsafe extern "C" fn(
     CK_ULONG,
     *mut CK_ULONG,
 ) -> CK_RV;
-pub type C_DeriveKey = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut CK_MECHANISM,
-    CK_ULONG,
-    *mut CK_ATTRIBUTE,
-    CK_ULONG,
-    *mut CK_ULONG,
-) -> CK_RV;
+pub type C_DeriveKey =
+    unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG, *mut CK_ATTRIBUTE, CK_ULONG, *mut CK_ULONG) -> CK_RV;
 pub type C_SeedRandom = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_GenerateRandom = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_GetFunctionStatus = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_CancelFunction = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_WaitForSlotEvent = unsafe extern "C" fn(CK_ULONG, *mut CK_ULONG, *mut c_void) -> CK_RV;
 pub type C_GetInterfaceList = unsafe extern "C" fn(*mut CK_INTERFACE, *mut CK_ULONG) -> CK_RV;
-pub type C_GetInterface =
-    unsafe extern "C" fn(*mut u8, *mut CK_VERSION, *mut *const CK_INTERFACE, CK_ULONG) -> CK_RV;
-pub type C_LoginUser =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
+pub type C_GetInterface = unsafe extern "C" fn(*mut u8, *mut CK_VERSION, *mut *const CK_INTERFACE, CK_ULONG) -> CK_RV;
+pub type C_LoginUser = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_SessionCancel = unsafe extern "C" fn(CK_ULONG, CK_ULONG) -> CK_RV;
-pub type C_MessageEncryptInit =
-    unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
+pub type C_MessageEncryptInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
 pub type C_EncryptMessage = unsafe extern "C" fn(
     CK_ULONG,
     *mut c_void,
@@ -148,21 +108,11 @@ pub type C_EncryptMessage = unsafe extern "C" fn(
     *mut u8,
     *mut CK_ULONG,
 ) -> CK_RV;
-pub type C_EncryptMessageBegin =
-    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
-pub type C_EncryptMessageNext = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut c_void,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-    *mut u8,
-    *mut CK_ULONG,
-    CK_ULONG,
-) -> CK_RV;
+pub type C_EncryptMessageBegin = unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
+pub type C_EncryptMessageNext =
+    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG, CK_ULONG) -> CK_RV;
 pub type C_MessageEncryptFinal = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
-pub type C_MessageDecryptInit =
-    unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
+pub type C_MessageDecryptInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
 pub type C_DecryptMessage = unsafe extern "C" fn(
     CK_ULONG,
     *mut c_void,
@@ -174,60 +124,23 @@ pub type C_DecryptMessage = unsafe extern "C" fn(
     *mut u8,
     *mut CK_ULONG,
 ) -> CK_RV;
-pub type C_DecryptMessageBegin =
-    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
-pub type C_DecryptMessageNext = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut c_void,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-    *mut u8,
-    *mut CK_ULONG,
-    CK_ULONG,
-) -> CK_RV;
+pub type C_DecryptMessageBegin = unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
+pub type C_DecryptMessageNext =
+    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG, CK_ULONG) -> CK_RV;
 pub type C_MessageDecryptFinal = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_MessageSignInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_SignMessage = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut c_void,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-    *mut u8,
-    *mut CK_ULONG,
-) -> CK_RV;
+pub type C_SignMessage =
+    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_SignMessageBegin = unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG) -> CK_RV;
-pub type C_SignMessageNext = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut c_void,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-    *mut u8,
-    *mut CK_ULONG,
-) -> CK_RV;
+pub type C_SignMessageNext =
+    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
 pub type C_MessageSignFinal = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_MessageVerifyInit = unsafe extern "C" fn(CK_ULONG, *mut CK_MECHANISM, CK_ULONG) -> CK_RV;
-pub type C_VerifyMessage = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut c_void,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-) -> CK_RV;
+pub type C_VerifyMessage =
+    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_VerifyMessageBegin = unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG) -> CK_RV;
-pub type C_VerifyMessageNext = unsafe extern "C" fn(
-    CK_ULONG,
-    *mut c_void,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-    *mut u8,
-    CK_ULONG,
-) -> CK_RV;
+pub type C_VerifyMessageNext =
+    unsafe extern "C" fn(CK_ULONG, *mut c_void, CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_MessageVerifyFinal = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
 pub type C_EncapsulateKey = unsafe extern "C" fn(
     CK_ULONG,
@@ -254,12 +167,10 @@ pub type C_VerifySignatureInit =
 pub type C_VerifySignature = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_VerifySignatureUpdate = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_VerifySignatureFinal = unsafe extern "C" fn(CK_ULONG) -> CK_RV;
-pub type C_GetSessionValidationFlags =
-    unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ULONG) -> CK_RV;
+pub type C_GetSessionValidationFlags = unsafe extern "C" fn(CK_ULONG, CK_ULONG, *mut CK_ULONG) -> CK_RV;
 pub type C_AsyncComplete = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ASYNC_DATA) -> CK_RV;
 pub type C_AsyncGetID = unsafe extern "C" fn(CK_ULONG, *mut u8, *mut CK_ULONG) -> CK_RV;
-pub type C_AsyncJoin =
-    unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
+pub type C_AsyncJoin = unsafe extern "C" fn(CK_ULONG, *mut u8, CK_ULONG, *mut u8, CK_ULONG) -> CK_RV;
 pub type C_WrapKeyAuthenticated = unsafe extern "C" fn(
     CK_ULONG,
     *mut CK_MECHANISM,

@@ -37,13 +37,8 @@ pub trait Cryptoki: Sync {
     ///
     /// # Errors
     /// What `answer` returns is the RV instead, as is an error of the gateway's own.
-    fn invoke(
-        &self,
-        call: &'static Call,
-        target: u64,
-        args: &[Value<'_>],
-        answer: &mut Answer<'_>,
-    ) -> Result<u64, u64>;
+    fn invoke(&self, call: &'static Call, target: u64, args: &[Value<'_>], answer: &mut Answer<'_>)
+        -> Result<u64, u64>;
 }
 
 static LIBRARY: OnceLock<&'static dyn Cryptoki> = OnceLock::new();

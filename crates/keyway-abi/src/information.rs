@@ -1,8 +1,6 @@
 //! The information structures: from values to the caller's memory.
 
-use crate::ctypes::{
-    CK_INFO, CK_MECHANISM_INFO, CK_SESSION_INFO, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG, CK_VERSION,
-};
+use crate::ctypes::{CK_INFO, CK_MECHANISM_INFO, CK_SESSION_INFO, CK_SLOT_INFO, CK_TOKEN_INFO, CK_ULONG, CK_VERSION};
 use crate::ulong::narrow;
 use core::ffi::c_void;
 use keyway_wire::generated::rv::CKR_GENERAL_ERROR;

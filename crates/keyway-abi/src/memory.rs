@@ -19,7 +19,10 @@ pub unsafe fn bytes<'a>(pointer: *const u8, length: CK_ULONG) -> Result<Bytes<'a
     if pointer.is_null() {
         return Ok(Bytes::Null(widen(length)));
     }
-    let length = usize::try_from(length).ok().filter(|length| *length <= MAX_BODY).ok_or(CKR_HOST_MEMORY)?;
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= MAX_BODY)
+        .ok_or(CKR_HOST_MEMORY)?;
     // SAFETY: the pointer is not NULL, the caller vouches for the bytes, and the length is far below isize::MAX.
     Ok(Bytes::Data(unsafe { core::slice::from_raw_parts(pointer, length) }))
 }
