@@ -100,7 +100,6 @@ _REPLY: Final[dict[Kind, _Codec]] = {
     Kind.BYTES_OUT: _STRING,
     Kind.ULONG_OUT: _CELL,
     Kind.OBJECT_OUT: _CELL,
-    Kind.SESSION_OUT: _CELL,
     Kind.ULONGS_OUT: _NUMBERS,
     Kind.OBJECTS_OUT: _NUMBERS,
     Kind.INFO_OUT: _info(Kind.INFO_OUT),
