@@ -1,0 +1,90 @@
+"""A verdict on one suite: direct runs, the subject's run, and the published list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.fidelity import published, subjects
+from tests.fidelity.outcomes import Comparison, Difference, Outcome, compare
+
+EXTRA_DIRECT_RUNS = 3
+SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one suite.
+
+    Attributes:
+        suite: Its name.
+        comparison: The subject's outcomes beside the direct ones.
+        unexplained: Differences that are not on the published list.
+        stale: Entries of the list that no difference needs any more.
+    """
+
+    suite: str
+    comparison: Comparison
+    unexplained: tuple[Difference, ...]
+    stale: tuple[published.Entry, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is something to mend: in the code, or in the list."""
+        return bool(self.unexplained or self.stale)
+
+    def summary(self) -> str:
+        """The counts, in one line."""
+        found = self.comparison
+        parts = [f"{self.suite}: kept {len(found.kept)} of {len(found.good)}"]
+        listed = len(found.differences) - len(self.unexplained)
+        for count, what in (
+            (len(self.unexplained), "unexplained"),
+            (listed, "published"),
+            (len(found.shielded), "shielded from a crash"),
+            (len(found.flaky), "flaky"),
+        ):
+            if count:
+                parts.append(f"{count} {what}")
+        return ", ".join(parts)
+
+    def report(self) -> str:
+        """The counts, and every difference that is not published."""
+        lines = [self.summary()]
+        lines += [f"  {difference}" for difference in self.unexplained[:SHOWN]]
+        if len(self.unexplained) > SHOWN:
+            lines.append(f"  and {len(self.unexplained) - SHOWN} more")
+        lines += [f"  published, but no difference: {entry.tests} {entry.outcome}" for entry in self.stale]
+        return "\n".join(lines)
+
+
+def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int = 2) -> Verdict:
+    """Runs a suite directly and through a subject, and compares.
+
+    What looks like a difference may be a test that is flaky but rarely so: before it is believed the direct side
+    is run a few times more.
+
+    Args:
+        suite: Name of the suite.
+        subject: Runs it through what is to be judged.
+        repeats: How many direct runs come first.
+
+    Raises:
+        subjects.SuiteBroken: A run ended without an outcome set.
+    """
+    runs = [subjects.direct(suite) for _ in range(repeats)]
+    through = subject(suite)
+    listed = published.entries(suite)
+    for _ in range(EXTRA_DIRECT_RUNS):
+        comparison = compare(runs, through)
+        open_questions = published.unexplained(comparison.differences, listed)
+        if not open_questions:
+            break
+        runs.append(subjects.direct(suite))
+    comparison = compare(runs, through)
+    return Verdict(
+        suite,
+        comparison,
+        tuple(published.unexplained(comparison.differences, listed)),
+        tuple(published.stale(comparison.differences, listed)),
+    )

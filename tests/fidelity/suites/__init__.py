@@ -1,0 +1,17 @@
+"""One module per suite: `run(target)` runs it and says how every test ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.fidelity.outcomes import Outcome
+from tests.fidelity.suites import abi
+from tests.fidelity.target import Target
+
+SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
+    "abi": abi.run,
+    "interfaces": abi.run_interfaces,
+}
+"""All suites by name. "interfaces" is none to compare: SoftHSM has no such functions."""
+
+COMPARED: tuple[str, ...] = tuple(name for name in SUITES if name != "interfaces")
