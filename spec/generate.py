@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import layout
 import model
 
 FOLDER = Path(__file__).resolve().parent
@@ -34,7 +35,8 @@ def rustfmt(path: str, text: str) -> str:
         SystemExit: it is not valid Rust; the message has the place.
     """
     command = ["rustfmt", "--edition", "2021", "--emit", "stdout", "--quiet"]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    # rustfmt looks for its configuration in the working directory.
+    done = subprocess.run(command, cwd=TOP, input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{path}: {done.stderr}")
     return done.stdout
@@ -59,7 +61,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is stale")
     check: bool = parser.parse_args().check
-    files = generate(model.load(FOLDER))
+    spec = model.load(FOLDER)
+    layout.check(spec)
+    files = generate(spec)
     paths = stale(files)
     for path in paths:
         print(f"{'stale' if check else 'written'}: {path}")

@@ -217,7 +217,7 @@ class Spec:
 
     def writes(self, shape: Shape) -> bool:
         """Whether the token writes to a member of `shape` or of a structure in it."""
-        inner = (member.words[0] for member in shape.members if member.kind in ("struct", "pointer", "array"))
+        inner = {name for member in shape.members for name in shape_names(shape, member)}
         return any(member.out for member in shape.members) or any(self.writes(self.shape(name)) for name in inner)
 
 
@@ -352,9 +352,21 @@ def _check_shapes(spec: Spec) -> None:
                 spec.shape(name)
         kinds = {member.kind for member in shape.members}
         _require(bool(shape.choices) == ("choice" in kinds), f"{shape.name}: choices without a member, or the reverse")
+        _require(shape.name not in _reached(spec, shape), f"{shape.name}: contains or points to itself")
     for mechanism in spec.mechanisms:
         for name in mechanism.parameter + mechanism.message:
             spec.shape(name)
+
+
+def _reached(spec: Spec, shape: Shape) -> set[str]:
+    reached: set[str] = set()
+    pending = [shape]
+    while pending:
+        current = pending.pop()
+        for name in {name for member in current.members for name in shape_names(current, member)} - reached:
+            reached.add(name)
+            pending.append(spec.shape(name))
+    return reached
 
 
 def shape_names(shape: Shape, member: Member) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ mod generated_exports;
 mod generated_lists;
 pub mod guard;
 mod information;
-mod layout;
+pub mod layout;
 mod memory;
 mod parameter;
 pub mod process;
