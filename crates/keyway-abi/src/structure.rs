@@ -29,11 +29,6 @@ impl<'o> Structure<'o> {
         })
     }
 
-    /// Size of the structure in bytes.
-    pub(crate) fn length(&self) -> usize {
-        self.layout.size
-    }
-
     /// Each member with its index.
     pub(crate) fn members(&self) -> impl Iterator<Item = (usize, &'static MemberSpec)> {
         self.shape.members.iter().enumerate()

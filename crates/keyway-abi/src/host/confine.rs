@@ -1,0 +1,71 @@
+//! What a module host gives up before it loads foreign code.
+
+use std::io::{Error, Result};
+use std::os::fd::{FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+
+/// Gives up what a module host does not need: new privileges, core dumps, being looked into, outliving its parent, and every
+/// descriptor but the standard three and `keep`.
+///
+/// # Errors
+/// The kernel refused.
+pub fn confine(keep: RawFd) -> Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure is there; the other arguments are plain numbers.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
+        check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
+    }
+    let keep = libc::c_uint::try_from(keep).map_err(|_| Error::from_raw_os_error(libc::EBADF))?;
+    if keep > 3 {
+        close_range(3, keep - 1)?;
+    }
+    close_range(keep.max(2) + 1, libc::c_uint::MAX)
+}
+
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<()> {
+    // SAFETY: nothing in this process has opened a descriptor yet, so nothing owns one in the range.
+    check(unsafe { libc::close_range(first, last, 0) })
+}
+
+fn check(result: libc::c_int) -> Result<()> {
+    if result == -1 {
+        return Err(Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// The socket that the parent left open under this number.
+///
+/// # Errors
+/// The number is not that of a stream socket.
+pub fn inherit(descriptor: RawFd) -> Result<UnixStream> {
+    let mut kind: libc::c_int = 0;
+    let mut length = core::mem::size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option is an int, and there is room for one.
+    check(unsafe {
+        libc::getsockopt(
+            descriptor,
+            libc::SOL_SOCKET,
+            libc::SO_TYPE,
+            core::ptr::from_mut(&mut kind).cast(),
+            &mut length,
+        )
+    })?;
+    if kind != libc::SOCK_STREAM {
+        return Err(Error::from_raw_os_error(libc::EPROTOTYPE));
+    }
+    // SAFETY: the descriptor is open, and by the contract with the parent it is this process's to own.
+    Ok(unsafe { UnixStream::from_raw_fd(descriptor) })
+}
+
+/// Ends the process at once: a vendor module's own clean-up at exit may hang or crash.
+pub fn end_now(status: i32) -> ! {
+    // SAFETY: it takes a number and does not return.
+    unsafe { libc::_exit(status) }
+}

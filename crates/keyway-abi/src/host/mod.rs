@@ -1,0 +1,13 @@
+//! The host half: values to C arguments, calls through a vendor module, and what it left there back to values.
+
+mod arena;
+mod arguments;
+mod confine;
+mod information;
+mod library;
+mod parameter;
+mod template;
+
+pub use arguments::{Arguments, Message};
+pub use confine::{confine, end_now, inherit};
+pub use library::{Library, LoadError};
