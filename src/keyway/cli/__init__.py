@@ -13,10 +13,11 @@ def main() -> None:
 
 def _add_commands() -> None:
     from keyway.cli.embedded import run, up
+    from keyway.cli.look import slots, status
     from keyway.cli.module import module
     from keyway.cli.serve import check, serve
 
-    for command in (check, module, run, serve, up):
+    for command in (check, module, run, serve, slots, status, up):
         main.add_command(command)
 
 

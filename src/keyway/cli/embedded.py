@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import Final
 
 import click
 
+from keyway.cli.daemon import make_daemon
 from keyway.cli.loop import run_loop
 from keyway.cli.tokens import make_tokens
 from keyway.config import BackendOptions, Config, LimitOptions, ListenOptions, LogOptions
 from keyway.config.locate import host_binary, module_library, softhsm_module
+from keyway.observe.log import configure
 
 __all__ = ["run", "up"]
 
@@ -129,15 +131,12 @@ def up(labels: tuple[str, ...], directory: Path | None) -> None:
 
 
 async def _embedded(place: Place, command: tuple[str, ...] | None) -> int:
-    from keyway.daemon.server import Daemon
-    from keyway.observe.log import configure
-
     configure(place.config.log.level, place.config.log.format)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
-    daemon = Daemon(place.config, place.host, _inherited())
+    daemon = make_daemon(place.config, place.host)
     await daemon.start()
     try:
         await asyncio.to_thread(make_tokens, place.config.listen.socket, place.labels, SO_PIN, PIN)
@@ -146,12 +145,6 @@ async def _embedded(place: Place, command: tuple[str, ...] | None) -> int:
         return await _supervise(place, command)
     finally:
         await daemon.stop(0.0)
-
-
-def _inherited() -> Mapping[str, str]:
-    from keyway.backend.host import INHERITED
-
-    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 async def _stay(place: Place, stop: asyncio.Event) -> int:

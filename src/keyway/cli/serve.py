@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from keyway.backend.host import INHERITED
+from keyway.cli.daemon import make_daemon
 from keyway.cli.loop import run_loop
 from keyway.config import Config, ConfigError, load
 from keyway.config.locate import host_binary
+from keyway.daemon.systemd import notify
 from keyway.transport.unix import AddressError
 
 __all__ = ["check", "serve"]
@@ -38,22 +39,22 @@ def serve(path: Path) -> None:
         raise click.ClickException(str(error)) from error
     configure(config.log.level, config.log.format)
     try:
-        run_loop(_serve(config, binary))
+        run_loop(_serve(config, binary, os.environ.pop("NOTIFY_SOCKET", "")))
     except AddressError as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _serve(config: Config, binary: Path) -> None:
-    from keyway.daemon.server import Daemon
-
+async def _serve(config: Config, binary: Path, service_manager: str) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     again = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _tell, told, again)
-    daemon = Daemon(config, binary, {name: os.environ[name] for name in INHERITED if name in os.environ})
+    daemon = make_daemon(config, binary)
     await daemon.start()
+    notify(service_manager, "READY=1")
     await told.wait()
+    notify(service_manager, "STOPPING=1")
     await daemon.stop(config.limits.drain, again)
 
 

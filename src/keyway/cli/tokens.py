@@ -15,9 +15,9 @@ SESSION: Final = 1
 
 def slots_of(client: Client) -> tuple[int, ...]:
     """Return all slots that a client sees."""
-    (counted,) = client.call("C_GetSlotList", True, Room(0, False))
+    (counted,) = client.call("C_GetSlotList", 1, Room(0, False))
     assert isinstance(counted, Numbers)
-    (listed,) = client.call("C_GetSlotList", True, Room(counted.count, True))
+    (listed,) = client.call("C_GetSlotList", 1, Room(counted.count, True))
     assert isinstance(listed, Numbers)
     return listed.data or ()
 

@@ -11,6 +11,7 @@ from typing import Any
 from keyway.config.errors import ConfigError
 from keyway.config.lines import line_of
 from keyway.config.options import BackendOptions, Config, LimitOptions, ListenOptions, LogOptions, TokenOptions
+from keyway.cryptoki import Uri, UriError
 
 __all__ = ["load", "parse"]
 
@@ -158,6 +159,17 @@ class _Reader:
         self.wrong(path, 'must be permissions as an octal string, such as "0660"')
         return 0
 
+    def uri(self, text: str, path: tuple[str, ...]) -> None:
+        try:
+            uri = Uri.parse(text)
+        except UriError as error:
+            self.wrong(path, f"no PKCS #11 URI: {error}")
+            return
+        if uri.names_object:
+            self.wrong(path, "names an object, not a token")
+        elif uri.pin_value is not None or uri.pin_source is not None:
+            self.wrong(path, "must not hold a PIN")
+
     def tokens(self, config: Config) -> MappingProxyType[str, TokenOptions]:
         """Check what sections say of one another, and fill in the only backend."""
         tokens: dict[str, TokenOptions] = {}
@@ -172,6 +184,8 @@ class _Reader:
                 self.wrong((*path, "backend"), f"there is no section [backend.{token.backend}]")
             if not (token.uri or token.label or token.serial or token.backend_slot >= 0):
                 self.wrong(path, "one of uri, label, serial and backend_slot is needed")
+            if token.uri:
+                self.uri(token.uri, (*path, "uri"))
             if token.slot in slots:
                 self.wrong((*path, "slot"), f"slot {token.slot} is also that of token.{slots[token.slot]}")
             if token.slot >= 0:

@@ -98,6 +98,18 @@ class Backend:
         if rv:
             raise BackendError("C_Initialize failed", rv)
 
+    def status(self) -> dict[str, object]:
+        """Return how it goes, for `keyway status`."""
+        return {
+            "module": str(self.options.module),
+            "hosts": self.stock.alive,
+            "spares": self.stock.spares,
+            "started": self.stock.started,
+            "crashes": self.crashes,
+            "failures": self.stock.failures,
+            "error": self.stock.error,
+        }
+
     async def close(self) -> None:
         """End the spares and wait until no host is left: those of clients end with these."""
         self.stock.close()

@@ -91,7 +91,7 @@ class Binding:
         link.ending = True
         link.host.end(self._ending)
 
-    async def lost(self, link: Link, calls: list[str]) -> None:
+    async def report_lost(self, link: Link, calls: list[str]) -> None:
         """Report a host that ended by itself.
 
         Args:

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from keyway.cryptoki import CALLS, RV
+from keyway.daemon import control
 from keyway.daemon.link import Frame, reply_frame
 from keyway.daemon.service import Service
 from keyway.observe.log import event
@@ -57,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who connected."""
         self._transport = cast(asyncio.Transport, transport)
+        self.since = self._daemon.now()
         self._transport.set_write_buffer_limits(high=self._daemon.config.limits.write_buffer)
         self.write = self._transport.write
         self.peer = self._daemon.admit(self, self._transport)
@@ -202,10 +204,12 @@ class ClientConnection(asyncio.Protocol):
         if frame[2] & ~Flags.REQUEST_MASK:
             answer = RV.CKR_ARGUMENTS_BAD
         elif frame[1] >= FIRST_CONTROL_CALL:
-            self._daemon.control(self, frame)
+            self.write(control.answer(self._daemon, self, frame))
             return
         elif not 0 < frame[1] <= len(CALLS) or CALLS[frame[1] - 1].local:
             answer = RV.CKR_FUNCTION_NOT_SUPPORTED
+        elif frame[2] & Flags.FUSED and not CALLS[frame[1] - 1].init:
+            answer = RV.CKR_ARGUMENTS_BAD
         if answer is None:
             self.service.request(frame, data)
         elif not frame[2] & Flags.POSTED:

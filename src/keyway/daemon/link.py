@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Owner(Protocol):
     def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
         """Take the reply to a call that was marked for a look."""
 
-    def link_lost(self, link: Link, unanswered: list[Frame], opening: list[Tracked]) -> None:
+    def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
         """Take note that the host has ended, or broke the protocol."""
 
     def host_busy(self, busy: bool) -> None:
@@ -129,6 +130,8 @@ class Link(asyncio.Protocol):
                     self._owner.write(data[start:at])
                 self._look(number, frame, data[at + HEADER_SIZE : stop])
                 start = stop
+                if self.host.transport.is_closing():
+                    return
             at = stop
         if start < at:
             self._owner.write(data if at - start == end else data[start:at])
@@ -138,7 +141,10 @@ class Link(asyncio.Protocol):
     def _look(self, number: int, frame: Frame, body: bytes) -> None:
         answer = self._own.pop(number, None)
         if answer is None:
-            self._owner.tracked_reply(self, self.tracked.pop(number), frame, body)
+            try:
+                self._owner.tracked_reply(self, self.tracked.pop(number), frame, body)
+            except WireError:
+                self._broken()
         elif not answer.done():
             answer.set_result((frame[5], body))
 
@@ -150,7 +156,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell everybody who waits."""
         unanswered = [frame for number, frame in self.in_flight.items() if number not in self._own]
-        opening = list(self.tracked.values())
+        tracked = list(self.tracked.values())
         for answer in self._own.values():
             if not answer.done():
                 answer.set_exception(LinkLost())
@@ -158,7 +164,7 @@ class Link(asyncio.Protocol):
         self.tracked.clear()
         self._own.clear()
         self._rest.clear()
-        self._owner.link_lost(self, unanswered, opening)
+        self._owner.link_lost(self, unanswered, tracked)
 
     def pause_writing(self) -> None:
         """Read no more from the client while the host is behind."""

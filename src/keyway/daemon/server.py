@@ -9,19 +9,17 @@ import resource
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keyway.config import Config
+from keyway.cryptoki import Version
 from keyway.daemon.backend import Backend
 from keyway.daemon.client import ClientConnection
+from keyway.daemon.janitor import Janitor
 from keyway.daemon.tasks import Tasks
-from keyway.gateway.slots import OwnSlots, SlotMap
+from keyway.daemon.view import View
 from keyway.observe.log import event
 from keyway.transport.peer import Peer, peer_of
 from keyway.transport.unix import listen
-
-if TYPE_CHECKING:
-    from keyway.daemon.link import Frame
 
 __all__ = ["Daemon"]
 
@@ -37,16 +35,27 @@ class Daemon:
         backends: The backends by name.
         tasks: What runs beside the loop's callbacks.
         clients: The open connections.
+        view: What clients see of the backends.
+        now: The loop's clock, in seconds.
+        since: When the daemon was made, by that clock.
+        version_text: Keyway's version.
+        version: The same as the standard has it.
     """
 
-    def __init__(self, config: Config, binary: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, config: Config, binary: Path, environment: Mapping[str, str], version: str) -> None:
         """Prepare a daemon; nothing runs yet. Needs a running loop.
 
         Args:
             config: The configuration.
             binary: Path of keyway-host.
             environment: What module hosts inherit, before their backend's own variables.
+            version: Keyway's version.
         """
+        self.now = asyncio.get_running_loop().time
+        self.since = self.now()
+        self.version_text = version
+        self.version = _version(version)
+        self.view = View(config)
         self.config = config
         self.tasks = Tasks()
         self.clients: set[ClientConnection] = set()
@@ -69,6 +78,7 @@ class Daemon:
         self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=listener)
         for backend in self.backends.values():
             self.tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
+        self.tasks.start(Janitor(self).run(), "janitor")
         event(logging.INFO, "listening", socket=self.config.listen.socket, pid=os.getpid())
 
     async def stop(self, drain: float, hurry: asyncio.Event | None = None) -> None:
@@ -136,15 +146,13 @@ class Daemon:
         """Forget a context."""
         self._contexts.discard(name)
 
-    def own_slots(self) -> SlotMap:
-        """Return what the slot numbers of a new context mean."""
-        return OwnSlots(next(iter(self.backends)))
-
-    def control(self, client: ClientConnection, frame: Frame) -> None:
-        """Answer a control call."""
-
 
 def raise_descriptor_limit() -> None:
     """Allow as many descriptors as the system lets us: each context needs three."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _version(text: str) -> Version:
+    major, minor, *_ = (*text.split("."), "0", "0")
+    return Version(*(min(int(part), 255) if part.isdecimal() else 0 for part in (major, minor)))

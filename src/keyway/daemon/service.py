@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
-from keyway.cryptoki import CALLS, RV
+from keyway.cryptoki import CALLS, RV, Room, SessionInfo, Value, call_named
 from keyway.daemon.backend import BackendError
 from keyway.daemon.binding import Binding
 from keyway.daemon.link import Frame, Link, Tracked, reply_frame
-from keyway.gateway.answers import unreachable
-from keyway.gateway.context import Context
-from keyway.gateway.decisions import Answer
-from keyway.gateway.routes import PLAIN, ROUTES, Route
+from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable
+from keyway.gateway.context import Context, Session
+from keyway.gateway.decisions import Answer, Relay
+from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, ROUTES, Route
+from keyway.gateway.slots import VirtualSlots
 from keyway.observe.log import event
-from keyway.wire.codec import decode_request, encode_reply
+from keyway.wire.codec import decode_reply, decode_request, encode_reply
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, Flags
 
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Service"]
 
-NOTHING: Final[frozenset[int]] = frozenset()
 MAX_APPLICATION: Final = 255
 """Bytes of a client's name for itself (docs/wire.md, section 3)."""
+
+_NOTHING: Final[frozenset[int]] = frozenset()
+_OF_MODULE: Final = frozenset({Route.INFO, Route.SLOT_LIST, Route.SLOT_EVENT})
+"""Calls about the module as a whole: relayed if clients see the only module as it is, else answered here."""
 
 
 class Service:
@@ -37,16 +43,18 @@ class Service:
         plain: The calls that may take it.
         name: The context's name; empty while there is none.
         application: What the client calls itself.
+        binding: The context and its hosts; None while there is none.
     """
 
     def __init__(self, daemon: Daemon, client: ClientConnection) -> None:
         self.bound: dict[int, Link] = {}
-        self.plain = NOTHING
+        self.plain = _NOTHING
         self.name = ""
         self.application = ""
+        self.binding: Binding | None = None
         self._daemon = daemon
         self._client = client
-        self._binding: Binding | None = None
+        self._hosts_paused = False
 
     # From the client
 
@@ -54,23 +62,29 @@ class Service:
         """Handle one request.
 
         Args:
-            frame: Its header.
+            frame: Its header, of a call that is in the table.
             data: The whole frame.
         """
         route = ROUTES[frame[1]]
-        binding = self._binding
-        if route is Route.INITIALIZE:
-            self._initialize(frame, data)
-        elif binding is None:
-            self._answer(frame, Answer(RV.CKR_CRYPTOKI_NOT_INITIALIZED))
-        elif route is Route.FINALIZE:
-            self._client.hold(self._finalize(frame, binding), "C_Finalize")
-        else:
-            self._decide(binding, route, frame, data)
+        binding = self.binding
+        try:
+            if route is Route.INITIALIZE:
+                self._initialize(frame, data)
+            elif binding is None:
+                self._answer(frame, Answer(RV.CKR_CRYPTOKI_NOT_INITIALIZED))
+            elif route is Route.FINALIZE:
+                self._hold(self._finalize(frame, binding), frame)
+            elif route in _OF_MODULE and not self._daemon.view.has_own_slots:
+                self._answer_for_all(binding, route, frame, data)
+            else:
+                self._decide(binding, route, frame, data)
+        except WireError:
+            self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
 
     def pause_hosts(self, pause: bool) -> None:
         """Stop reading replies, or go on."""
-        for link in self._binding.links.values() if self._binding else ():
+        self._hosts_paused = pause
+        for link in self.binding.links.values() if self.binding else ():
             if pause:
                 link.host.transport.pause_reading()
             else:
@@ -78,9 +92,9 @@ class Service:
 
     def close(self) -> None:
         """End what the client had."""
-        if self._binding is not None:
-            self._ended("client gone")
-            self._binding.close()
+        if self.binding is not None:
+            self._closed("client gone")
+            self.binding.close()
         self._forget()
 
     # From the links
@@ -97,42 +111,44 @@ class Service:
             self._client.resume("host")
 
     def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
-        """Note what a reply changes, and send it."""
-        if self._binding is not None:
-            self._note(self._binding.context, link, tracked, frame[5])
-        self._client.write(HEADER.pack(*frame[:4], tracked.request[4], frame[5]) + body)
+        """Note what a reply changes, and send it as the client shall see it."""
+        request = tracked.request
+        route = ROUTES[request[1]]
+        if self.binding is not None:
+            self._note(self.binding.context, link, route, tracked, frame[5])
+        if request[2] & Flags.POSTED:
+            return
+        if route is Route.SESSION_INFO and frame[5] == RV.CKR_OK and self.binding is not None:
+            body = _with_slot(body, self.binding.context.sessions.get(request[4]))
+        self._client.write(HEADER.pack(len(body), *frame[1:4], request[4], frame[5]) + body)
 
-    def link_lost(self, link: Link, unanswered: list[Frame], opening: list[Tracked]) -> None:
+    def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
         """Tell the client that its calls failed and its sessions are lost."""
-        binding = self._binding
+        binding = self.binding
         if link.ending or binding is None:
             return
         binding.links.pop(link.name, None)
         for handle in [handle for handle, of in self.bound.items() if of is link]:
             del self.bound[handle]
         binding.context.lose(link.name)
-        for tracked in opening:
-            binding.context.not_opened(tracked.session)
+        for each in tracked:
+            binding.context.not_opened(each.session)
         for frame in unanswered:
-            self._client.write(reply_frame(frame, RV.CKR_DEVICE_ERROR))
+            self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
         calls = [CALLS[frame[1] - 1].name for frame in unanswered]
-        self._daemon.tasks.start(binding.lost(link, calls), "host ended")
+        self._daemon.tasks.start(binding.report_lost(link, calls), "host ended")
         self.host_busy(False)
 
-    # Inside
+    # The context as a whole
 
     def _initialize(self, frame: Frame, data: bytes) -> None:
-        if self._binding is not None:
+        if self.binding is not None:
             self._answer(frame, Answer(RV.CKR_CRYPTOKI_ALREADY_INITIALIZED))
             return
-        try:
-            _, _, application = decode_request(CALLS[frame[1] - 1], 0, memoryview(data)[HEADER_SIZE:])
-        except WireError:
-            self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
-            return
+        _, _, application = _arguments(frame, data)
         text = application[:MAX_APPLICATION] if isinstance(application, bytes) else b""
         self.application = text.decode("utf-8", "replace")
-        self._client.hold(self._open(frame), "C_Initialize")
+        self._hold(self._open(frame), frame)
 
     async def _open(self, frame: Frame) -> None:
         daemon = self._daemon
@@ -141,58 +157,84 @@ class Service:
             event(logging.WARNING, "context refused", reason="limit of contexts", **self._client.facts())
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
             return
-        context = Context(tuple(daemon.backends), daemon.own_slots(), daemon.config.limits.sessions)
-        self._binding = binding = Binding(context, daemon.backends, self, name, daemon.config.limits.ending)
+        view = daemon.view
+        context = Context(tuple(daemon.backends), view.start(), daemon.config.limits.sessions)
+        self.binding = binding = Binding(context, daemon.backends, self, name, daemon.config.limits.ending)
         self.name = name
-        rv = 0
-        try:
-            await binding.reach(next(iter(daemon.backends)))
-        except BackendError as error:
-            rv = error.rv or 0
-        if rv:
-            self._forget()
-            self._client.write(reply_frame(frame, rv))
-            return
-        self.plain = PLAIN[True]
+        if view.has_own_slots:
+            try:
+                await self._reach(binding, next(iter(daemon.backends)))
+            except BackendError as error:
+                if error.rv:
+                    self._forget()
+                    self._client.write(reply_frame(frame, error.rv))
+                    return
+        else:
+            context.slots = await view.look(binding)
+        self.plain = PLAIN_WITH_OWN_SLOTS if view.has_own_slots else PLAIN_WITH_VIRTUAL_SLOTS
         event(logging.INFO, "context opened", context=name, application=self.application, **self._client.facts())
         self._answer(frame, Answer(RV.CKR_OK, (name.encode(),)))
 
     async def _finalize(self, frame: Frame, binding: Binding) -> None:
         rv = await binding.finalise()
-        self._ended("finalized")
+        self._closed("finalized")
         self._forget()
-        self._client.write(reply_frame(frame, rv))
+        if not frame[2] & Flags.POSTED:
+            self._client.write(reply_frame(frame, rv))
+
+    def _closed(self, how: str) -> None:
+        if self.name:
+            sessions = len(self.binding.context.sessions) if self.binding else 0
+            event(logging.INFO, "context closed", context=self.name, how=how, sessions=sessions, **self._client.facts())
+
+    def _forget(self) -> None:
+        if self.name:
+            self._daemon.end_context(self.name)
+        self.binding = None
+        self.plain = _NOTHING
+        self.bound.clear()
+        self.name = ""
+        self._client.since = self._daemon.now()
+
+    # Calls of sessions and slots
 
     def _decide(self, binding: Binding, route: Route, frame: Frame, data: bytes) -> None:
         decision = binding.context.decide(route, frame[4])
         if isinstance(decision, Answer):
+            if route is Route.SLOT_INFO and decision.rv is RV.CKR_TOKEN_NOT_PRESENT:
+                (wanted,) = _arguments(frame, data)
+                if wanted:
+                    decision = Answer(RV.CKR_OK, (empty_slot(self._daemon.view.name_of(frame[4])),))
             self._answer(frame, decision)
             return
-        handle = 0
+        handle = frame[4]
         if route is Route.OPEN_SESSION:
-            try:
-                _, chosen = decode_request(CALLS[frame[1] - 1], 0, memoryview(data)[HEADER_SIZE:])
-            except WireError:
-                self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
+            _, chosen = _arguments(frame, data)
+            handle = chosen if isinstance(chosen, int) else 0
+            # Without a place for the handle nothing is opened, but the module says with which RV.
+            if chosen is not None and (refusal := binding.context.opening(handle)) is not None:
+                self._answer(frame, refusal)
                 return
-            if isinstance(chosen, int):
-                if (refusal := binding.context.opening(chosen)) is not None:
-                    self._answer(frame, refusal)
-                    return
-                handle = chosen
-        elif route is Route.CLOSE_SESSION:
-            handle = frame[4]
-        if decision.target != frame[4]:
-            data = HEADER.pack(*frame[:4], decision.target, frame[5]) + data[HEADER_SIZE:]
-        tracked = Tracked(frame, handle) if route in _TRACKED or decision.target != frame[4] else None
+        tracked = None
+        if route in _TRACKED or decision.target != frame[4] or (route is Route.SESSION_INFO and not self._own_slots):
+            tracked = Tracked(frame, handle)
+            # The reply to a posted call that changes sessions is needed here, if not by the client.
+            data = (
+                HEADER.pack(*frame[:2], frame[2] & ~Flags.POSTED, frame[3], decision.target, frame[5])
+                + data[HEADER_SIZE:]
+            )
         link = binding.links.get(decision.backend)
         if link is None:
-            self._client.hold(self._send_late(binding, decision.backend, route, frame, data, tracked), "reach backend")
+            self._hold(self._send_late(binding, decision, route, frame, data, tracked), frame)
         else:
             self._send(link, frame, data, tracked)
 
+    @property
+    def _own_slots(self) -> bool:
+        return self._daemon.view.has_own_slots
+
     def _send(self, link: Link, frame: Frame, data: bytes, tracked: Tracked | None) -> None:
-        if not frame[2] & Flags.POSTED:
+        if tracked is not None or not frame[2] & Flags.POSTED:
             if frame[3] in link.in_flight:
                 self._client.refuse("a request id is used twice at a time")
                 return
@@ -202,23 +244,27 @@ class Service:
         link.write(data)
 
     async def _send_late(
-        self, binding: Binding, backend: str, route: Route, frame: Frame, data: bytes, tracked: Tracked | None
+        self, binding: Binding, decision: Relay, route: Route, frame: Frame, data: bytes, tracked: Tracked | None
     ) -> None:
         try:
-            link = await binding.reach(backend)
+            link = await self._reach(binding, decision.backend)
         except BackendError:
             if route is Route.OPEN_SESSION and tracked is not None:
                 binding.context.not_opened(tracked.session)
-            self._answer(frame, unreachable(route))
+            self._answer(frame, self._own_answer(route, frame, data, ()))
             return
         self._send(link, frame, data, tracked)
 
-    def _note(self, context: Context, link: Link, tracked: Tracked, rv: int) -> None:
-        request = tracked.request
-        route = ROUTES[request[1]]
+    async def _reach(self, binding: Binding, backend: str) -> Link:
+        link = await binding.reach(backend)
+        if self._hosts_paused:
+            link.host.transport.pause_reading()
+        return link
+
+    def _note(self, context: Context, link: Link, route: Route, tracked: Tracked, rv: int) -> None:
         if route is Route.OPEN_SESSION and tracked.session:
             if rv == RV.CKR_OK:
-                context.opened(tracked.session, request[4], link.name)
+                context.opened(tracked.session, tracked.request[4], link.name)
                 self.bound[tracked.session] = link
             else:
                 context.not_opened(tracked.session)
@@ -226,27 +272,64 @@ class Service:
             context.closed(tracked.session)
             self.bound.pop(tracked.session, None)
         elif rv == RV.CKR_OK and route is Route.CLOSE_ALL_SESSIONS:
-            for handle in context.closed_all(request[4]):
+            for handle in context.closed_all(tracked.request[4]):
                 self.bound.pop(handle, None)
+
+    # Calls that no backend is asked, or none can be
+
+    def _answer_for_all(self, binding: Binding, route: Route, frame: Frame, data: bytes) -> None:
+        room = _arguments(frame, data)[-1]
+        if route is Route.SLOT_LIST and isinstance(room, Room) and not room.has_buffer:
+            # Only here may the list change (PKCS #11 3.2, section 5.5.1).
+            self._hold(self._look_again(binding, frame, data), frame)
+            return
+        slots = binding.context.slots
+        assert isinstance(slots, VirtualSlots)
+        self._answer(frame, self._own_answer(route, frame, data, slots))
+
+    async def _look_again(self, binding: Binding, frame: Frame, data: bytes) -> None:
+        binding.context.slots = slots = await self._daemon.view.look(binding)
+        self._answer(frame, self._own_answer(Route.SLOT_LIST, frame, data, slots))
+
+    def _own_answer(self, route: Route, frame: Frame, data: bytes, slots: VirtualSlots | tuple[()]) -> Answer:
+        if route not in _OF_MODULE:
+            return unreachable(route)
+        try:
+            arguments = _arguments(frame, data)
+        except WireError:
+            return Answer(RV.CKR_ARGUMENTS_BAD)
+        if route is Route.SLOT_LIST:
+            token_present, room = arguments
+            assert isinstance(room, Room)
+            return slot_list(room, slots.numbers(token_present=bool(token_present)) if slots else ())
+        if route is Route.INFO:
+            (wanted,) = arguments
+            return Answer(RV.CKR_OK, (own_info(self._daemon.version),)) if wanted else Answer(RV.CKR_ARGUMENTS_BAD)
+        flags, slot, _ = arguments
+        assert isinstance(flags, int)
+        return slot_event(flags, slot if isinstance(slot, int) else None)
+
+    def _hold(self, work: Coroutine[Any, Any, None], frame: Frame) -> None:
+        self._client.hold(work, CALLS[frame[1] - 1].name)
 
     def _answer(self, frame: Frame, answer: Answer) -> None:
         if not frame[2] & Flags.POSTED:
             body = encode_reply(CALLS[frame[1] - 1], answer.values)
             self._client.write(reply_frame(frame, answer.rv, body))
 
-    def _ended(self, how: str) -> None:
-        if self.name:
-            binding = self._binding
-            sessions = len(binding.context.sessions) if binding else 0
-            event(logging.INFO, "context closed", context=self.name, how=how, sessions=sessions, **self._client.facts())
-
-    def _forget(self) -> None:
-        if self.name:
-            self._daemon.end_context(self.name)
-        self._binding = None
-        self.plain = NOTHING
-        self.bound.clear()
-        self.name = ""
-
 
 _TRACKED: Final = frozenset({Route.OPEN_SESSION, Route.CLOSE_SESSION, Route.CLOSE_ALL_SESSIONS})
+"""Calls whose success changes what the gateway keeps."""
+
+
+def _arguments(frame: Frame, data: bytes) -> tuple[Value, ...]:
+    return decode_request(CALLS[frame[1] - 1], frame[5], memoryview(data)[HEADER_SIZE:])
+
+
+def _with_slot(body: bytes, session: Session | None) -> bytes:
+    """Put the client's number of the slot into the reply to C_GetSessionInfo."""
+    call = call_named("C_GetSessionInfo")
+    values = decode_reply(call, body)
+    if session is None or not values or not isinstance(values[0], SessionInfo):
+        return body
+    return encode_reply(call, (replace(values[0], slot=session.slot),))

@@ -2,20 +2,21 @@
 
 from typing import Final
 
-from keyway.cryptoki import RV, Info, ModuleInfo, Numbers, Room, Version, padded
+from keyway.cryptoki import RV, Info, ModuleInfo, Numbers, Room, SlotInfo, Version, padded
 from keyway.cryptoki.constants import CKF_DONT_BLOCK
 from keyway.gateway.decisions import Answer
 from keyway.gateway.routes import Route
 
-__all__ = ["own_info", "slot_event", "slot_list", "unreachable"]
+__all__ = ["empty_slot", "own_info", "slot_event", "slot_list", "unreachable"]
 
-_ANSWERS: Final = {
-    Route.SESSION: Answer(RV.CKR_SESSION_HANDLE_INVALID),
-    Route.SESSION_INFO: Answer(RV.CKR_SESSION_HANDLE_INVALID),
-    Route.CLOSE_SESSION: Answer(RV.CKR_SESSION_HANDLE_INVALID),
-    Route.SLOT: Answer(RV.CKR_TOKEN_NOT_PRESENT),
-    Route.OPEN_SESSION: Answer(RV.CKR_TOKEN_NOT_PRESENT),
-    Route.CLOSE_ALL_SESSIONS: Answer(RV.CKR_OK),
+_UNREACHABLE: Final = {
+    Route.SESSION: RV.CKR_SESSION_HANDLE_INVALID,
+    Route.SESSION_INFO: RV.CKR_SESSION_HANDLE_INVALID,
+    Route.CLOSE_SESSION: RV.CKR_SESSION_HANDLE_INVALID,
+    Route.SLOT: RV.CKR_TOKEN_NOT_PRESENT,
+    Route.SLOT_INFO: RV.CKR_TOKEN_NOT_PRESENT,
+    Route.OPEN_SESSION: RV.CKR_TOKEN_NOT_PRESENT,
+    Route.CLOSE_ALL_SESSIONS: RV.CKR_OK,
 }
 
 
@@ -24,7 +25,7 @@ def unreachable(route: Route) -> Answer:
 
     A session that such a backend once had is not meant: it is among the context's lost ones.
     """
-    return _ANSWERS[route]
+    return Answer(_UNREACHABLE[route])
 
 
 def own_info(version: Version) -> Info:
@@ -34,6 +35,15 @@ def own_info(version: Version) -> Info:
         version: The gateway's version.
     """
     return ModuleInfo(Version(3, 2), padded("Keyway", 32), 0, padded("Keyway gateway", 32), version)
+
+
+def empty_slot(name: str) -> Info:
+    """Return CK_SLOT_INFO of the virtual slot of a token that is not there at present.
+
+    Args:
+        name: The token's name in the configuration.
+    """
+    return SlotInfo(padded(name, 64), padded("Keyway", 32), 0, Version(0, 0), Version(0, 0))
 
 
 def slot_list(room: Room, slots: tuple[int, ...]) -> Answer:
@@ -53,6 +63,11 @@ def slot_list(room: Room, slots: tuple[int, ...]) -> Answer:
     return Answer(RV.CKR_OK, (Numbers(count, slots),))
 
 
-def slot_event(flags: int) -> Answer:
-    """Answer C_WaitForSlotEvent where slots do not come and go: nothing waits, so that nothing hangs."""
-    return Answer(RV.CKR_NO_EVENT if flags & CKF_DONT_BLOCK else RV.CKR_FUNCTION_NOT_SUPPORTED, (None,))
+def slot_event(flags: int, slot: int | None) -> Answer:
+    """Answer C_WaitForSlotEvent: there are no events, and nothing waits for one, so that nothing hangs.
+
+    Args:
+        flags: CKF_DONT_BLOCK or 0.
+        slot: What the caller has in the place for the slot.
+    """
+    return Answer(RV.CKR_NO_EVENT if flags & CKF_DONT_BLOCK else RV.CKR_FUNCTION_NOT_SUPPORTED, (slot,))

@@ -62,10 +62,12 @@ class Context:
             return Relay(session.backend if session else self._first, target)
         if route in _OF_SLOTS:
             slot = self.slots.resolve(target)
-            if slot is None:
-                return Answer(RV.CKR_SLOT_ID_INVALID)
             if route is Route.CLOSE_ALL_SESSIONS:
                 self._forget_lost(target)
+                if slot is RV.CKR_TOKEN_NOT_PRESENT:
+                    return Answer(RV.CKR_OK)
+            if isinstance(slot, RV):
+                return Answer(slot)
             return Relay(slot.backend, slot.slot)
         return Relay(self._first, target)
 
@@ -121,4 +123,4 @@ class Context:
 
 
 _OF_SESSIONS = frozenset({Route.SESSION, Route.SESSION_INFO, Route.CLOSE_SESSION})
-_OF_SLOTS = frozenset({Route.SLOT, Route.OPEN_SESSION, Route.CLOSE_ALL_SESSIONS})
+_OF_SLOTS = frozenset({Route.SLOT, Route.SLOT_INFO, Route.OPEN_SESSION, Route.CLOSE_ALL_SESSIONS})

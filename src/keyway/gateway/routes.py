@@ -5,7 +5,7 @@ from typing import Final
 
 from keyway.cryptoki import CALLS, Target
 
-__all__ = ["PLAIN", "ROUTES", "Route"]
+__all__ = ["PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "ROUTES", "Route"]
 
 
 class Route(Enum):
@@ -14,6 +14,7 @@ class Route(Enum):
     SESSION = "to the backend of the session"
     SESSION_INFO = "the same; the answer names a slot"
     SLOT = "to the backend of the slot"
+    SLOT_INFO = "the same; answered for a token that is not there"
     OPEN_SESSION = "the same; success makes a session"
     CLOSE_SESSION = "to the backend of the session; success ends it"
     CLOSE_ALL_SESSIONS = "to the backend of the slot; success ends its sessions"
@@ -30,6 +31,7 @@ _BY_NAME: Final = {
     "C_Finalize": Route.FINALIZE,
     "C_GetInfo": Route.INFO,
     "C_GetSlotList": Route.SLOT_LIST,
+    "C_GetSlotInfo": Route.SLOT_INFO,
     "C_WaitForSlotEvent": Route.SLOT_EVENT,
     "C_OpenSession": Route.OPEN_SESSION,
     "C_CloseSession": Route.CLOSE_SESSION,
@@ -43,12 +45,10 @@ ROUTES: Final = {
 }
 """Call number to route."""
 
-PLAIN: Final = {
-    True: frozenset(
-        number
-        for number, route in ROUTES.items()
-        if route in {Route.SESSION, Route.SESSION_INFO, Route.SLOT, Route.INFO, Route.SLOT_LIST, Route.SLOT_EVENT}
-    ),
-    False: frozenset(number for number, route in ROUTES.items() if route is Route.SESSION),
-}
-"""The calls that are relayed as they are without a look: those of a context whose slots are the module's own, and of one with virtual slots."""
+PLAIN_WITH_OWN_SLOTS: Final = frozenset(
+    number for number, route in ROUTES.items() if route in (Route.SESSION, Route.SESSION_INFO)
+)
+"""Calls of a session that change nothing that the gateway keeps, where slots are the module's own: relayed without a look."""
+
+PLAIN_WITH_VIRTUAL_SLOTS: Final = frozenset(number for number, route in ROUTES.items() if route is Route.SESSION)
+"""The same where slots are virtual."""

@@ -1,10 +1,17 @@
-"""Virtual slots: which slot of which backend a client's slot number means."""
+"""Virtual slots: which slot of which backend a client's slot number means.
 
-from collections.abc import Iterator, Mapping
+Numbers are stable: those of configured tokens come from the configuration, others from what identifies the token. So they are the same in
+all contexts, and after a restart.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
+from zlib import crc32
 
-__all__ = ["BackendSlot", "OwnSlots", "SlotMap", "VirtualSlots"]
+from keyway.cryptoki import RV, SlotInfo, TokenInfo, Uri, stripped
+
+__all__ = ["BackendSlot", "OwnSlots", "SeenSlot", "SlotMap", "TokenRule", "VirtualSlots", "all_slots", "chosen_slots"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +22,63 @@ class BackendSlot:
     slot: int
 
 
+@dataclass(frozen=True, slots=True)
+class SeenSlot:
+    """What a backend told about one of its slots.
+
+    Attributes:
+        place: The slot.
+        info: Its CK_SLOT_INFO.
+        token: The CK_TOKEN_INFO of the token in it; None if there is none.
+    """
+
+    place: BackendSlot
+    info: SlotInfo
+    token: TokenInfo | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRule:
+    """Which token shall be in a virtual slot. All that is given must be true of it.
+
+    Attributes:
+        name: The token's name in the configuration.
+        number: The virtual slot's number.
+        backend: The backend's name.
+        backend_slot: The slot's number in the module.
+        label: The token's label.
+        serial: The token's serial number.
+        uri: A PKCS #11 URI that matches slot and token.
+    """
+
+    name: str
+    number: int
+    backend: str
+    backend_slot: int | None = None
+    label: str | None = None
+    serial: str | None = None
+    uri: Uri | None = None
+
+    def fits(self, seen: SeenSlot) -> bool:
+        """Tell whether a slot of a backend is the one meant."""
+        token = seen.token
+        return (
+            seen.place.backend == self.backend
+            and self.backend_slot in (None, seen.place.slot)
+            and (self.label is None or (token is not None and stripped(token.label) == self.label.encode()))
+            and (self.serial is None or (token is not None and stripped(token.serial_number) == self.serial.encode()))
+            and (self.uri is None or self._fits_uri(self.uri, seen))
+        )
+
+    def _fits_uri(self, uri: Uri, seen: SeenSlot) -> bool:
+        return seen.token is not None and uri.matches_slot(seen.place.slot, seen.info) and uri.matches_token(seen.token)
+
+
 class SlotMap(Protocol):
     """What a client's slot numbers mean."""
 
-    def resolve(self, slot: int) -> BackendSlot | None:
-        """Return what a client's slot number means; None if it means nothing."""
-
-    def virtual(self, backend: str, slot: int) -> int | None:
-        """Return the client's number of a backend's slot; None if clients do not see it."""
+    def resolve(self, slot: int) -> BackendSlot | RV:
+        """Return what a client's slot number means, or the RV that says why it means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +87,54 @@ class OwnSlots:
 
     backend: str
 
-    def resolve(self, slot: int) -> BackendSlot | None:
+    def resolve(self, slot: int) -> BackendSlot | RV:
         """Return the same number: the module itself says whether it is a slot."""
         return BackendSlot(self.backend, slot)
 
-    def virtual(self, backend: str, slot: int) -> int | None:
-        """Return the same number."""
-        return slot
-
 
 class VirtualSlots:
-    """Numbers of the gateway's own, each for one slot of one backend."""
+    """Numbers of the gateway's own, each for one slot of one backend, or for a token that is not there at present."""
 
-    def __init__(self, slots: Mapping[int, BackendSlot]) -> None:
-        self._slots: Final = dict(slots)
-        self._numbers: Final = {(each.backend, each.slot): number for number, each in slots.items()}
+    def __init__(self, slots: Mapping[int, SeenSlot | None]) -> None:
+        self._slots: Final = dict(sorted(slots.items()))
 
-    def resolve(self, slot: int) -> BackendSlot | None:
-        """Return what a client's slot number means; None if it means nothing."""
-        return self._slots.get(slot)
+    def resolve(self, slot: int) -> BackendSlot | RV:
+        """Return what a client's slot number means, or the RV that says why it means nothing."""
+        if slot not in self._slots:
+            return RV.CKR_SLOT_ID_INVALID
+        seen = self._slots[slot]
+        return RV.CKR_TOKEN_NOT_PRESENT if seen is None else seen.place
 
-    def virtual(self, backend: str, slot: int) -> int | None:
-        """Return the client's number of a backend's slot; None if clients do not see it."""
-        return self._numbers.get((backend, slot))
+    def is_empty(self, slot: int) -> bool:
+        """Tell whether a number means a token that is not there at present."""
+        return slot in self._slots and self._slots[slot] is None
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(sorted(self._slots))
+    def numbers(self, *, token_present: bool) -> tuple[int, ...]:
+        """Return the numbers in ascending order.
+
+        Args:
+            token_present: Only those of slots with a token in them.
+        """
+        return tuple(
+            number
+            for number, seen in self._slots.items()
+            if not token_present or (seen is not None and seen.token is not None)
+        )
+
+
+def chosen_slots(rules: Iterable[TokenRule], seen: Sequence[SeenSlot]) -> VirtualSlots:
+    """Return a slot for each configured token. The first slot that fits is taken."""
+    return VirtualSlots({rule.number: next(filter(rule.fits, seen), None) for rule in rules})
+
+
+def all_slots(seen: Iterable[SeenSlot]) -> VirtualSlots:
+    """Return a slot for each slot of several backends, with a number made from the token's serial number."""
+    slots: dict[int, SeenSlot] = {}
+    for each in sorted(seen, key=lambda each: (each.place.backend, each.place.slot)):
+        serial = stripped(each.token.serial_number) if each.token is not None else b""
+        name = each.place.backend.encode() + b"/" + (serial or str(each.place.slot).encode())
+        number = crc32(name) & 0x7FFFFFFF
+        while number in slots:
+            number = (number + 1) & 0x7FFFFFFF
+        slots[number] = each
+    return VirtualSlots(slots)

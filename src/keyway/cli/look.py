@@ -1,0 +1,92 @@
+"""`keyway status` and `keyway slots`: a look into a running gateway."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from keyway.cli.client import Client
+from keyway.cli.tokens import slots_of
+from keyway.cryptoki import CkError, Null, TokenInfo, unpadded
+from keyway.cryptoki.constants import CKF_TOKEN_INITIALIZED
+from keyway.daemon.control import STATUS
+
+__all__ = ["slots", "status"]
+
+TIMEOUT: Final = 30.0
+DEFAULT_SOCKET: Final = "/run/keyway/keyway.sock"
+
+_socket = click.option(
+    "--socket",
+    "address",
+    metavar="PATH",
+    help=f"The daemon's socket. Default: KEYWAY_ADDRESS, else {DEFAULT_SOCKET}.",
+)
+
+
+def _connect(address: str | None) -> Client:
+    path = (address or os.environ.get("KEYWAY_ADDRESS") or DEFAULT_SOCKET).removeprefix("unix:")
+    try:
+        return Client(Path(path), TIMEOUT)
+    except OSError as error:
+        raise click.ClickException(f"no daemon at {path}: {error.strerror or error}") from error
+
+
+@click.command()
+@_socket
+@click.option("--json", "as_json", is_flag=True, help="Print the daemon's own JSON.")
+def status(address: str | None, as_json: bool) -> None:
+    """Show what a running daemon is doing. For its own user and root."""
+    with _connect(address) as client:
+        rv, body = client.exchange(STATUS)
+    if rv:
+        raise click.ClickException(f"the daemon refuses: {CkError(rv).name}")
+    told = json.loads(body)
+    click.echo(json.dumps(told, indent=2) if as_json else _shown(told))
+
+
+def _shown(told: dict[str, Any]) -> str:
+    lines = [f"keyway {told['version']}, process {told['pid']}, up {told['uptime']:.0f} s, {told['socket']}"]
+    for name, backend in told["backends"].items():
+        lines.append(
+            f"backend {name}: {backend['module']}: {backend['hosts']} hosts ({backend['spares']} spare), "
+            f"{backend['started']} started, {backend['crashes']} crashed"
+        )
+        if backend["error"]:
+            lines.append(f"  can't be started: {backend['error']}")
+    for context in told["contexts"]:
+        hosts = ", ".join(f"{name} {pid}" for name, pid in context["hosts"].items()) or "none"
+        lines.append(
+            f"context {context['context']}: {context['application'] or context['program']} (process {context['pid']}, "
+            f"user {context['uid']}), {context['age']:.0f} s, {context['sessions']} sessions, "
+            f"{context['in_flight']} calls in flight, hosts: {hosts}"
+        )
+    return "\n".join(lines)
+
+
+@click.command()
+@_socket
+def slots(address: str | None) -> None:
+    """List the slots that clients see, with the tokens in them."""
+    with _connect(address) as client:
+        try:
+            client.call("C_Initialize", 0, Null(), b"keyway slots")
+            for slot in slots_of(client):
+                click.echo(_slot(client, slot))
+            client.call("C_Finalize")
+        except (CkError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _slot(client: Client, slot: int) -> str:
+    try:
+        (token,) = client.call("C_GetTokenInfo", True, target=slot)
+    except CkError as error:
+        return f"{slot}: no token: {error.name}"
+    assert isinstance(token, TokenInfo)
+    if not token.flags & CKF_TOKEN_INITIALIZED:
+        return f"{slot}: a token that is not initialised ({unpadded(token.model)})"
+    label, model, serial = map(unpadded, (token.label, token.model, token.serial_number))
+    return f"{slot}: {label} ({model}, serial number {serial})"

@@ -1,0 +1,49 @@
+"""Asking a module for its slots and what is in them."""
+
+from typing import Final
+
+from keyway.cryptoki import RV, Numbers, Room, SlotInfo, TokenInfo, Value, call_named
+from keyway.cryptoki.constants import CKF_TOKEN_PRESENT
+from keyway.daemon.link import Link
+from keyway.gateway.slots import BackendSlot, SeenSlot
+from keyway.wire.codec import decode_reply, encode_request
+
+__all__ = ["survey"]
+
+MAX_SLOTS: Final = 4096
+"""Slots of one module that are asked for; more make no sense, and each costs two calls."""
+
+
+async def survey(link: Link) -> list[SeenSlot]:
+    """Return the slots that the module at the other end has.
+
+    Raises:
+        LinkLost: The host ended.
+        WireError: It does not speak the wire.
+    """
+    seen = []
+    for slot in await _slots(link):
+        info = await _ask(link, "C_GetSlotInfo", (True,), slot)
+        if not isinstance(info, SlotInfo):
+            continue
+        token = await _ask(link, "C_GetTokenInfo", (True,), slot) if info.flags & CKF_TOKEN_PRESENT else None
+        seen.append(SeenSlot(BackendSlot(link.name, slot), info, token if isinstance(token, TokenInfo) else None))
+    return seen
+
+
+async def _slots(link: Link) -> tuple[int, ...]:
+    # The call without a buffer is the one that makes a module look for new slots.
+    counted = await _ask(link, "C_GetSlotList", (0, Room(0, False)))
+    if not isinstance(counted, Numbers) or not counted.count:
+        return ()
+    listed = await _ask(link, "C_GetSlotList", (0, Room(min(counted.count, MAX_SLOTS), True)))
+    return listed.data or () if isinstance(listed, Numbers) else ()
+
+
+async def _ask(link: Link, name: str, values: tuple[Value, ...], slot: int = 0) -> Value:
+    call = call_named(name)
+    rv, body = await link.call(call.number, encode_request(call, values).body, slot)
+    if rv != RV.CKR_OK:
+        return None
+    values = decode_reply(call, body)
+    return values[0] if values else None

@@ -1,0 +1,78 @@
+"""What clients see of the backends: their slots, as the configuration says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+from keyway.cryptoki import Uri
+from keyway.daemon.backend import BackendError
+from keyway.daemon.link import Link, LinkLost
+from keyway.daemon.survey import survey
+from keyway.gateway.slots import OwnSlots, SeenSlot, SlotMap, TokenRule, VirtualSlots, all_slots, chosen_slots
+from keyway.observe.log import event
+from keyway.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from keyway.config import Config
+    from keyway.daemon.binding import Binding
+
+__all__ = ["View"]
+
+
+class View:
+    """Makes the slot map of a context.
+
+    Attributes:
+        has_own_slots: Whether clients see the only backend's slots as they are.
+        rules: The configured tokens.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.rules: Final = tuple(_rules(config))
+        self.has_own_slots: Final = not self.rules and len(config.backends) == 1
+        self._first = next(iter(config.backends))
+        self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
+
+    def start(self) -> SlotMap:
+        """Return the slot map of a context that has asked no backend yet."""
+        return OwnSlots(self._first) if self.has_own_slots else chosen_slots(self.rules, ())
+
+    async def look(self, binding: Binding) -> VirtualSlots:
+        """Ask all backends that can be reached, at the same time, for their slots."""
+        wanted = {rule.backend for rule in self.rules} or self._timeouts.keys()
+        answers = await asyncio.gather(*(self._look_at(binding, name) for name in sorted(wanted)))
+        seen = [each for answer in answers for each in answer]
+        return chosen_slots(self.rules, seen) if self.rules else all_slots(seen)
+
+    def name_of(self, slot: int) -> str:
+        """Return the name of the configured token with a number; empty if there is none."""
+        return next((rule.name for rule in self.rules if rule.number == slot), "")
+
+    async def _look_at(self, binding: Binding, name: str) -> Iterable[SeenSlot]:
+        try:
+            link: Link = await binding.reach(name)
+            async with asyncio.timeout(self._timeouts[name]):
+                return await survey(link)
+        except (BackendError, LinkLost):
+            return ()  # Reported where it happened.
+        except (TimeoutError, WireError) as error:
+            event(logging.ERROR, "slots not listed", backend=name, reason=str(error) or "no answer in time")
+            return ()
+
+
+def _rules(config: Config) -> Iterable[TokenRule]:
+    taken = {token.slot for token in config.tokens.values()}
+    free = (number for number in range(len(config.tokens) * 2 + 1) if number not in taken)
+    for name, token in config.tokens.items():
+        yield TokenRule(
+            name=name,
+            number=token.slot if token.slot >= 0 else next(free),
+            backend=token.backend,
+            backend_slot=token.backend_slot if token.backend_slot >= 0 else None,
+            label=token.label or None,
+            serial=token.serial or None,
+            uri=Uri.parse(token.uri) if token.uri else None,
+        )
