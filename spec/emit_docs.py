@@ -94,6 +94,10 @@ def _mechanisms(spec: Spec) -> Iterator[str]:
         "Where several structures are named, the length of the parameter tells which it is. *Message* is the structure of the message functions,"
         " C_WrapKeyAuthenticated and C_UnwrapKeyAuthenticated.\n"
     )
+    yield (
+        "A vendor-defined mechanism whose parameter has pointers in it can't work from another process, unless it gets a row in that table: the pointers would"
+        " arrive as bytes that mean nothing there.\n"
+    )
     group = spec.group("mechanism")
     rows = {row.name: row for row in spec.mechanisms}
     yield from _head("mechanism", "value", "parameter", "message")

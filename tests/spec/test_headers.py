@@ -120,6 +120,19 @@ def test_structures_of_nss(spec: model.Spec, tmp_path: Path) -> None:
     assert facts(tmp_path, "nss", lines) == expected(spec, names)
 
 
+def test_handles_of_nss(spec: model.Spec) -> None:
+    bodies = dict(re.findall(r"struct (CK_\w+)\s*{([^}]*)}", header_text("nss")))
+    shapes = [shape for shape in spec.shapes if shape.name in bodies]
+    theirs = {
+        f"{shape.name}.{name}"
+        for shape in shapes
+        for name in re.findall(r"\bCK_OBJECT_HANDLE(?:_PTR)?\s*\*?\s*(\w+);", bodies[shape.name])
+    }
+    assert len(theirs) >= 20
+    ours = {f"{s.name}.{m.name}" for s in shapes for m in s.members if m.kind in ("object", "object_cell")}
+    assert ours == theirs
+
+
 @pytest.mark.parametrize(
     ("header", "structure", "version"),
     [
