@@ -1,21 +1,22 @@
 //! The codec against the vectors that it shares with the Python implementation (tests/vectors/README.md).
 
-mod meaning {
-    pub mod files;
-    pub mod read;
-    pub mod write;
-}
+#[path = "shared/files.rs"]
+mod files;
+#[path = "shared/read.rs"]
+mod read;
+#[path = "shared/write.rs"]
+mod write;
 
+use files::{hex, load};
 use keyway_wire::generated::CALLS;
 use keyway_wire::table::Call;
 use keyway_wire::value::Value;
 use keyway_wire::{
     decode_reply, decode_request, decode_request_prefix, encode_reply, encode_request, header_object, Header,
 };
-use meaning::files::load;
-use meaning::read::{hex, values};
-use meaning::write::meanings;
+use read::values;
 use serde_json::{json, Value as Json};
+use write::meanings;
 
 fn call(vector: &Json) -> &'static Call {
     let name = vector["call"].as_str().expect("a name");

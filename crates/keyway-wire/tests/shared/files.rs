@@ -1,4 +1,4 @@
-//! The files of test vectors.
+//! The files of test vectors, and the bytes in them.
 
 use serde_json::Value as Json;
 use std::path::Path;
@@ -13,4 +13,15 @@ pub fn load(name: &str) -> Vec<Json> {
         Ok(Json::Array(vectors)) => vectors,
         other => panic!("{} is no list of vectors: {other:?}", path.display()),
     }
+}
+
+/// Bytes from hexadecimal; blanks do not count.
+pub fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| u8::try_from(c.to_digit(16).expect("hexadecimal digit")).expect("digit"))
+        .collect();
+    assert!(digits.len() % 2 == 0, "half a byte in {text}");
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }

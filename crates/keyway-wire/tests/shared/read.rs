@@ -2,22 +2,12 @@
 //!
 //! Values borrow, meanings own: what a value borrows is leaked. A meaning of the wrong form panics, as a broken test should.
 
+use crate::files::hex;
 use keyway_wire::value::{
     Attribute, AttributeValue, Bytes, Info, Mechanism, MechanismInfo, Member, ModuleInfo, Numbers, ObjectsRoom, Output,
     Parameter, Room, SessionInfo, SlotInfo, Template, TokenInfo, Value,
 };
 use serde_json::{Map, Value as Json};
-
-/// Bytes from hexadecimal; blanks do not count.
-pub fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text
-        .chars()
-        .filter(|c| !c.is_whitespace())
-        .map(|c| u8::try_from(c.to_digit(16).expect("hexadecimal digit")).expect("digit"))
-        .collect();
-    assert!(digits.len() % 2 == 0, "half a byte in {text}");
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
 
 /// The values that a list of meanings stands for.
 pub fn values(meanings: &Json) -> Vec<Value<'static>> {
