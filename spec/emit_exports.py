@@ -82,7 +82,7 @@ def _lists(spec: Spec) -> str:
         "use core::ffi::c_void;",
     ]
     for call in spec.calls:
-        lines.append(f"pub type {call.name} = unsafe extern \"C\" fn({', '.join(c_types(call))}) -> CK_RV;")
+        lines.append(f'pub type {call.name} = unsafe extern "C" fn({", ".join(c_types(call))}) -> CK_RV;')
     for name, _, version in LISTS:
         lines += ["#[repr(C)]", "#[derive(Clone, Copy)]", f"pub struct {name} {{", "pub version: CK_VERSION,"]
         lines += [f"pub {call.name}: Option<{call.name}>," for call in spec.calls if call.since <= version]
@@ -123,7 +123,7 @@ def _function(call: Call) -> list[str]:
     arguments = ", ".join(_word(name, type_) for name, type_ in zip(names, types, strict=True))
     target = "0" if call.target == "none" else "target"
     return [
-        f"pub unsafe extern \"C\" fn {call.name}({', '.join(parameters)}) -> CK_RV {{",
+        f'pub unsafe extern "C" fn {call.name}({", ".join(parameters)}) -> CK_RV {{',
         "// SAFETY: these are the C arguments of the call's row, and the caller vouches for what they point to.",
         f"unsafe {{ enter(&CALLS[{call.number - 1}], {target}, &[{arguments}]) }}",
         "}",
