@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fidelity.outcomes import Outcome
-from tests.fidelity.suites import abi
+from tests.fidelity.suites import abi, pykcs11, python_pkcs11
 from tests.fidelity.target import Target
 
 SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
     "abi": abi.run,
+    "python-pkcs11": python_pkcs11.run,
+    "pykcs11": pykcs11.run,
     "interfaces": abi.run_interfaces,
 }
 """All suites by name. "interfaces" is none to compare: SoftHSM has no such functions."""
