@@ -19,16 +19,16 @@ pub trait Cryptoki: Sync {
     ///
     /// # Errors
     /// CKR_CRYPTOKI_NOT_INITIALIZED.
-    fn ready(&self) -> Result<(), u64>;
+    fn ready(&'static self) -> Result<(), u64>;
 
     /// C_Initialize with the flags of CK_C_INITIALIZE_ARGS and pReserved. Returns the RV.
-    fn initialize(&self, flags: u64, reserved: Bytes<'_>) -> u64;
+    fn initialize(&'static self, flags: u64, reserved: Bytes<'_>) -> u64;
 
     /// C_Finalize. Returns the RV.
-    fn finalize(&self) -> u64;
+    fn finalize(&'static self) -> u64;
 
     /// The mechanism of the session's active message operation to which `call` belongs.
-    fn message_mechanism(&self, session: u64, call: &'static Call) -> Option<u64>;
+    fn message_mechanism(&'static self, session: u64, call: &'static Call) -> Option<u64>;
 
     /// Makes a call that goes to the token. Returns the RV.
     ///
@@ -37,8 +37,13 @@ pub trait Cryptoki: Sync {
     ///
     /// # Errors
     /// What `answer` returns is the RV instead, as is an error of the gateway's own.
-    fn invoke(&self, call: &'static Call, target: u64, args: &[Value<'_>], answer: &mut Answer<'_>)
-        -> Result<u64, u64>;
+    fn invoke(
+        &'static self,
+        call: &'static Call,
+        target: u64,
+        args: &[Value<'_>],
+        answer: &mut Answer<'_>,
+    ) -> Result<u64, u64>;
 }
 
 static LIBRARY: OnceLock<&'static dyn Cryptoki> = OnceLock::new();

@@ -1,1 +1,32 @@
-//! Placeholder.
+//! `libkeyway.so`: a Cryptoki module whose tokens are wherever a Keyway daemon has them.
+//!
+//! From the C functions inwards: `library` (the process), `context` (C_Initialize to C_Finalize), `sessions` and
+//! `session_calls`, `link` and `connection` (the wire). What to ask and what is known already is decided in `learn` and
+//! `operation`, which do nothing themselves.
+#![deny(unsafe_code)]
+
+mod absent;
+pub mod config;
+mod connection;
+mod context;
+mod frames;
+mod knowledge;
+mod learn;
+mod library;
+mod link;
+mod lock;
+mod operation;
+mod seats;
+mod session_calls;
+mod sessions;
+mod socket;
+mod stats;
+
+static LIBRARY: library::Library = library::Library::new();
+
+/// The exported symbols.
+// A symbol that C finds by its name is unsafe code in itself; what is behind it is in keyway-abi.
+#[allow(unsafe_code)]
+mod symbols {
+    keyway_abi::export!(&crate::LIBRARY);
+}

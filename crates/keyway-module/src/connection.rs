@@ -1,0 +1,263 @@
+//! One connection to the daemon, shared by all threads of the application.
+
+use crate::config::Address;
+use crate::frames::Frames;
+use crate::lock::lock;
+use crate::seats::{Reply, Seats, Turn};
+use crate::socket::Socket;
+use keyway_wire::generated::rv::{CKR_GENERAL_ERROR, CKR_HOST_MEMORY};
+use keyway_wire::limits::MAX_BODY;
+use keyway_wire::{flag, Header, WireError, HEADER_LENGTH, VERSION};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+/// An output buffer that grew beyond this is not kept.
+const KEPT: usize = 1 << 20;
+
+/// Why a request has no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The request can't be encoded; nothing was sent. The RV.
+    Refused(u64),
+    /// The connection was broken before the request went out: the daemon knows nothing of it.
+    NotSent,
+    /// The connection broke while the call was in flight.
+    Lost,
+}
+
+impl From<WireError> for Failure {
+    fn from(error: WireError) -> Self {
+        Self::Refused(if error == WireError::Limit {
+            CKR_HOST_MEMORY
+        } else {
+            CKR_GENERAL_ERROR
+        })
+    }
+}
+
+/// What a request's header says, but for its id and length.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Request {
+    /// Call number.
+    pub call: u16,
+    /// FUSED and POSTED.
+    pub flags: u16,
+    /// Session handle, slot ID or 0.
+    pub target: u64,
+    /// The first object argument or 0.
+    pub object: u64,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    output: Mutex<Vec<u8>>,
+    seats: Mutex<Seats>,
+    broken: AtomicBool,
+    /// Where the descriptor is noted for a forked child, which is to close it.
+    noted: Arc<AtomicI32>,
+}
+
+impl Connection {
+    /// Connects to the daemon. The version byte goes out with the first request.
+    ///
+    /// None if the daemon is not there.
+    #[must_use]
+    pub fn open(address: &Address, noted: Arc<AtomicI32>) -> Option<Self> {
+        let socket = Socket::connect(address).ok()?;
+        noted.store(socket.number(), Ordering::Relaxed);
+        Some(Self {
+            socket,
+            output: Mutex::new(vec![VERSION]),
+            seats: Mutex::new(Seats::new()),
+            broken: AtomicBool::new(false),
+            noted,
+        })
+    }
+
+    /// Whether it is known that nothing can be sent any more.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection; whoever waits for a reply is told that it is lost.
+    pub fn shut(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+        self.socket.shut();
+    }
+
+    /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    /// There is no reply.
+    pub fn call(
+        &self,
+        request: Request,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+    ) -> Result<Reply, Failure> {
+        let id = lock(&self.seats).take().ok_or(Failure::NotSent)?;
+        if let Err(failure) = self.send(request, id, body) {
+            lock(&self.seats).give_up(id);
+            return Err(failure);
+        }
+        let reply = self.wait(id).ok_or(Failure::Lost)?;
+        let header = reply.header;
+        if header.call == request.call && header.flags & flag::REPLY != 0 {
+            Ok(reply)
+        } else {
+            self.shut();
+            Err(Failure::Lost)
+        }
+    }
+
+    /// Sends a request that has no reply.
+    ///
+    /// # Errors
+    /// It could not be sent.
+    pub fn post(
+        &self,
+        request: Request,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+    ) -> Result<(), Failure> {
+        // An id that no seat ever has, since seats are numbered from 1 in the lower half.
+        let request = Request {
+            flags: request.flags | flag::POSTED,
+            ..request
+        };
+        self.send(request, 1 << 32, body)
+    }
+
+    fn send(
+        &self,
+        request: Request,
+        id: u64,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+    ) -> Result<(), Failure> {
+        if self.is_broken() {
+            return Err(Failure::NotSent);
+        }
+        let mut output = lock(&self.output);
+        // The version byte, if this is the first request.
+        let start = output.len();
+        let sent = write_frame(&mut output, request, id, body).and_then(|()| {
+            self.socket
+                .send(&output)
+                .map_err(|sent| if sent == 0 { Failure::NotSent } else { Failure::Lost })
+        });
+        // PINs and key values do not stay in a buffer.
+        output[start..].fill(0);
+        match sent {
+            Err(Failure::Refused(_)) => output.truncate(start),
+            _ => output.clear(),
+        }
+        if output.capacity() > KEPT {
+            output.shrink_to(0);
+        }
+        if matches!(sent, Err(Failure::NotSent | Failure::Lost)) {
+            self.broken.store(true, Ordering::Relaxed);
+            self.socket.shut();
+        }
+        sent
+    }
+
+    /// Waits for the reply to `id`; None if the connection is lost.
+    fn wait(&self, id: u64) -> Option<Reply> {
+        let mut seats = lock(&self.seats);
+        loop {
+            match seats.turn(id) {
+                Turn::Leave(reply) => return Some(reply),
+                Turn::Lost => return None,
+                Turn::Sleep(bell) => seats = sleep(&bell, seats),
+                Turn::Read(frames) => {
+                    drop(seats);
+                    let reading = Reading {
+                        connection: self,
+                        done: false,
+                    };
+                    seats = reading.read(frames, id);
+                }
+            }
+        }
+    }
+}
+
+fn sleep<'a>(bell: &Condvar, seats: std::sync::MutexGuard<'a, Seats>) -> std::sync::MutexGuard<'a, Seats> {
+    bell.wait(seats).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Appends a frame.
+fn write_frame(
+    output: &mut Vec<u8>,
+    request: Request,
+    id: u64,
+    body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+) -> Result<(), Failure> {
+    let start = output.len();
+    output.extend([0; HEADER_LENGTH]);
+    body(output)?;
+    let length = output.len() - start - HEADER_LENGTH;
+    if length > MAX_BODY {
+        return Err(Failure::Refused(CKR_HOST_MEMORY));
+    }
+    let Request {
+        call,
+        flags,
+        target,
+        object,
+    } = request;
+    let header = Header {
+        length: length as u32,
+        call,
+        flags,
+        id,
+        target,
+        object,
+    };
+    output[start..start + HEADER_LENGTH].copy_from_slice(&header.encode());
+    Ok(())
+}
+
+/// A thread that reads for all. Should it panic, the others must not wait for it for ever.
+struct Reading<'c> {
+    connection: &'c Connection,
+    done: bool,
+}
+
+impl<'c> Reading<'c> {
+    fn read(mut self, mut frames: Frames, id: u64) -> std::sync::MutexGuard<'c, Seats> {
+        let connection = self.connection;
+        let count = connection.socket.receive(frames.room());
+        frames.received(count);
+        let mut seats = lock(&connection.seats);
+        if count == 0 {
+            connection.broken.store(true, Ordering::Relaxed);
+            seats.lose();
+        } else {
+            seats.deliver(frames, id);
+            if seats.is_lost() {
+                connection.shut();
+            }
+        }
+        self.done = true;
+        seats
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.connection.shut();
+            lock(&self.connection.seats).lose();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Before the descriptor is closed and its number means something else.
+        let _ = self
+            .noted
+            .compare_exchange(self.socket.number(), -1, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}

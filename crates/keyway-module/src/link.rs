@@ -1,0 +1,121 @@
+//! The way to the daemon: made when it is needed, and made again after it was lost.
+
+use crate::config::Address;
+use crate::connection::{Connection, Failure, Request};
+use crate::lock::{lock, read, write};
+use keyway_wire::generated::call::C_INITIALIZE;
+use keyway_wire::generated::rv::CKR_OK;
+use keyway_wire::value::{Bytes, Value};
+use keyway_wire::{call, encode_request};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+
+/// What C_Initialize was called with; every new connection begins with it.
+#[derive(Debug, Default)]
+pub struct Greeting {
+    /// The flags of CK_C_INITIALIZE_ARGS.
+    pub flags: u64,
+    /// pReserved.
+    pub reserved: Option<Vec<u8>>,
+    /// What names this client in logs.
+    pub application: String,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Nobody is there, or nobody who speaks the wire.
+    Absent,
+    /// The module behind the daemon did not initialise. The RV.
+    Refused(u64),
+}
+
+/// The connection of a context.
+#[derive(Debug)]
+pub struct Link {
+    address: Address,
+    greeting: Greeting,
+    current: RwLock<Option<Arc<Connection>>>,
+    connecting: Mutex<()>,
+    made: AtomicBool,
+    noted: Arc<AtomicI32>,
+}
+
+impl Link {
+    /// A link without a connection yet. The descriptor of each connection is noted in `noted`.
+    #[must_use]
+    pub fn new(address: Address, greeting: Greeting, noted: Arc<AtomicI32>) -> Self {
+        Self {
+            address,
+            greeting,
+            current: RwLock::new(None),
+            connecting: Mutex::new(()),
+            made: AtomicBool::new(false),
+            noted,
+        }
+    }
+
+    /// Whether there has been a connection.
+    pub fn was_made(&self) -> bool {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// The connection, which is made if there is none.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn get(&self) -> Result<Arc<Connection>, Missing> {
+        if let Some(connection) = self.usable() {
+            return Ok(connection);
+        }
+        let _connecting = lock(&self.connecting);
+        // Another thread may have made it meanwhile.
+        if let Some(connection) = self.usable() {
+            return Ok(connection);
+        }
+        *write(&self.current) = None;
+        let connection = Connection::open(&self.address, Arc::clone(&self.noted)).ok_or(Missing::Absent)?;
+        self.greet(&connection)?;
+        let connection = Arc::new(connection);
+        *write(&self.current) = Some(Arc::clone(&connection));
+        self.made.store(true, Ordering::Relaxed);
+        Ok(connection)
+    }
+
+    /// Takes the connection, if there is one.
+    pub fn take(&self) -> Option<Arc<Connection>> {
+        write(&self.current).take().filter(|connection| !connection.is_broken())
+    }
+
+    fn usable(&self) -> Option<Arc<Connection>> {
+        read(&self.current)
+            .as_ref()
+            .filter(|connection| !connection.is_broken())
+            .cloned()
+    }
+
+    /// Opens the context on a new connection.
+    fn greet(&self, connection: &Connection) -> Result<(), Missing> {
+        let Greeting {
+            flags,
+            reserved,
+            application,
+        } = &self.greeting;
+        let args = [
+            Value::Ulong(*flags),
+            Value::Bytes(reserved.as_deref().map_or(Bytes::Null(0), Bytes::Data)),
+            Value::Bytes(Bytes::Data(application.as_bytes())),
+        ];
+        let row = call(C_INITIALIZE).ok_or(Missing::Absent)?;
+        let request = Request {
+            call: C_INITIALIZE,
+            ..Request::default()
+        };
+        match connection.call(request, |body| encode_request(row, &args, body)) {
+            Ok(reply) if reply.header.object == CKR_OK => Ok(()),
+            Ok(reply) => Err(Missing::Refused(reply.header.object)),
+            Err(Failure::Refused(rv)) => Err(Missing::Refused(rv)),
+            Err(Failure::NotSent | Failure::Lost) => Err(Missing::Absent),
+        }
+    }
+}

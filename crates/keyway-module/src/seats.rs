@@ -1,0 +1,194 @@
+//! Who waits for which reply. Each call in flight has a seat; its number and the seat's turn make up the request id.
+//!
+//! Nobody waits for a thread of its own: one of the waiting threads, the reader, reads for all. It hands each reply to the
+//! seat that it belongs to and wakes only that thread; when it leaves with its own, it wakes one other thread, which goes on reading.
+
+use crate::frames::Frames;
+use keyway_wire::Header;
+use std::sync::{Arc, Condvar};
+
+/// A reply.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its header.
+    pub header: Header,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    /// How often the seat was taken; ids of earlier turns are not valid any more.
+    turn: u32,
+    state: State,
+    bell: Arc<Condvar>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Free,
+    /// A call is in flight; when it was made, and whether its thread sleeps.
+    Taken {
+        since: u64,
+        asleep: bool,
+    },
+    Answered(Reply),
+}
+
+/// All seats, and the bytes that wait for a reader.
+#[derive(Debug)]
+pub struct Seats {
+    seats: Vec<Seat>,
+    free: Vec<u32>,
+    taken: u64,
+    /// Not there while somebody reads.
+    frames: Option<Frames>,
+    lost: bool,
+}
+
+/// What a thread is to do that waits for its reply.
+#[derive(Debug)]
+pub enum Turn {
+    /// Its reply is there; the seat is free again.
+    Leave(Reply),
+    /// The connection is lost; the seat is free again.
+    Lost,
+    /// Read for all, then come back.
+    Read(Frames),
+    /// Sleep until the bell rings, then come back.
+    Sleep(Arc<Condvar>),
+}
+
+impl Seats {
+    /// No call in flight.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            seats: Vec::new(),
+            free: Vec::new(),
+            taken: 0,
+            frames: Some(Frames::new()),
+            lost: false,
+        }
+    }
+
+    /// Takes a seat and returns the request id; None if the connection is lost.
+    pub fn take(&mut self) -> Option<u64> {
+        if self.lost {
+            return None;
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.seats.push(Seat::default());
+            (self.seats.len() - 1) as u32
+        });
+        self.taken += 1;
+        let seat = &mut self.seats[index as usize];
+        seat.turn = seat.turn.wrapping_add(1);
+        seat.state = State::Taken {
+            since: self.taken,
+            asleep: false,
+        };
+        // Never zero, since the number of the seat counts from 1.
+        Some(u64::from(seat.turn) << 32 | u64::from(index + 1))
+    }
+
+    /// Whether no reply will come any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// Gives a seat up whose request was not sent.
+    pub fn give_up(&mut self, id: u64) {
+        if let Some(index) = self.find(id) {
+            self.release(index);
+        }
+    }
+
+    /// What the owner of `id` is to do now.
+    pub fn turn(&mut self, id: u64) -> Turn {
+        let Some(index) = self.find(id) else {
+            return Turn::Lost;
+        };
+        let seat = &mut self.seats[index];
+        match std::mem::take(&mut seat.state) {
+            State::Answered(reply) => {
+                self.release(index);
+                if self.frames.is_some() {
+                    self.wake_a_reader();
+                }
+                Turn::Leave(reply)
+            }
+            _ if self.lost => {
+                self.release(index);
+                Turn::Lost
+            }
+            State::Free => Turn::Lost,
+            State::Taken { since, .. } => {
+                let frames = self.frames.take();
+                seat.state = State::Taken {
+                    since,
+                    asleep: frames.is_none(),
+                };
+                frames.map_or_else(|| Turn::Sleep(Arc::clone(&seat.bell)), Turn::Read)
+            }
+        }
+    }
+
+    /// Deals out what the owner of `reader` has read, and lets the next one read.
+    pub fn deliver(&mut self, mut frames: Frames, reader: u64) {
+        loop {
+            match frames.next() {
+                Ok(Some((header, body))) => {
+                    let Some(index) = self.find(header.id) else {
+                        return self.lose();
+                    };
+                    let seat = &mut self.seats[index];
+                    if !matches!(seat.state, State::Taken { .. }) {
+                        return self.lose();
+                    }
+                    seat.state = State::Answered(Reply {
+                        header,
+                        body: body.to_vec(),
+                    });
+                    if header.id != reader {
+                        seat.bell.notify_one();
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return self.lose(),
+            }
+        }
+        self.frames = Some(frames);
+    }
+
+    /// No reply will come any more.
+    pub fn lose(&mut self) {
+        self.lost = true;
+        for seat in &self.seats {
+            seat.bell.notify_one();
+        }
+    }
+
+    /// Wakes the thread that has waited longest: its reply is the likeliest to come next, and it is spared a second waking.
+    fn wake_a_reader(&self) {
+        let since = |seat: &&Seat| match seat.state {
+            State::Taken { since, asleep: true } => Some(since),
+            _ => None,
+        };
+        if let Some(seat) = self.seats.iter().filter(|seat| since(seat).is_some()).min_by_key(since) {
+            seat.bell.notify_one();
+        }
+    }
+
+    fn find(&self, id: u64) -> Option<usize> {
+        let index = (id as u32 as usize).checked_sub(1)?;
+        let seat = self.seats.get(index)?;
+        (u64::from(seat.turn) == id >> 32).then_some(index)
+    }
+
+    fn release(&mut self, index: usize) {
+        self.seats[index].state = State::Free;
+        self.free.push(index as u32);
+    }
+}

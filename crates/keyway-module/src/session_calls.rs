@@ -1,0 +1,322 @@
+//! Calls of one session: sent as they are, fused with a deferred init call, or answered at once. What to do is decided in `learn`;
+//! here it is done.
+
+use crate::connection::{Failure, Request};
+use crate::context::{deliver, Context};
+use crate::knowledge::{Facts, Init, Lesson};
+use crate::learn::{self, Plan, Teaching, View};
+use crate::lock::lock;
+use crate::operation::{Activity, Operation, Outcome};
+use crate::sessions::Session;
+use crate::stats::Stats;
+use keyway_abi::guard::Answer;
+use keyway_wire::generated::rv::{CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_GENERAL_ERROR, CKR_OK};
+use keyway_wire::table::{Call, Step};
+use keyway_wire::value::{Output, Value};
+use keyway_wire::{encode_request, flag, header_object, WireError};
+use std::sync::atomic::Ordering;
+
+/// The outcome of an init call that was made with a mechanism.
+const fn started(rv: u64) -> Outcome {
+    Outcome {
+        rv,
+        wanted: true,
+        mechanism: true,
+    }
+}
+
+/// Makes a call of a session. Returns the RV.
+///
+/// # Errors
+/// The gateway's own RV, or what `answer` returns.
+pub fn make(
+    context: &Context,
+    session: &Session,
+    call: &'static Call,
+    args: &[Value<'_>],
+    answer: &mut Answer<'_>,
+) -> Result<u64, u64> {
+    let mut view = lock(&session.view);
+    let made = Making {
+        context,
+        session,
+        call,
+        args,
+    };
+    let rv = if learn::can_be_learned(call, args) {
+        made.start(&mut view, answer)
+    } else {
+        made.carry_on(&mut view, answer)
+    }?;
+    if rv == CKR_OK {
+        view.created |= learn::creates(call);
+        remember_message(session, call, args);
+    }
+    Ok(rv)
+}
+
+/// Sends the deferred init call, if there is one. What becomes of it is kept for the next call of its operation.
+///
+/// # Errors
+/// The connection is broken.
+pub fn flush(context: &Context, session: &Session, view: &mut View) -> Result<(), u64> {
+    let Some((init, facts)) = take_deferred(session, view) else {
+        return Ok(());
+    };
+    let age = lock(&context.knowledge).age();
+    let rv = send_init(context, session, &init)?;
+    note_start(view, &init, rv);
+    if rv == CKR_OK {
+        view.current = Some(Lesson { init, facts, age });
+    } else {
+        view.failed = Operation::of(init.call).map(|operation| (operation, rv));
+        lock(&context.knowledge).forget(&init);
+    }
+    Ok(())
+}
+
+fn take_deferred(session: &Session, view: &mut View) -> Option<(Init, Facts)> {
+    session.deferred.store(false, Ordering::SeqCst);
+    view.deferred.take()
+}
+
+/// An init call was executed.
+fn note_start(view: &mut View, init: &Init, rv: u64) {
+    if let Some(row) = keyway_wire::call(init.call) {
+        view.activity = view.activity.after(row, started(rv));
+    }
+    view.current = None;
+}
+
+/// Sends an init call by itself. Returns its RV.
+fn send_init(context: &Context, session: &Session, init: &Init) -> Result<u64, u64> {
+    let request = Request {
+        call: init.call,
+        flags: 0,
+        target: session.handle,
+        object: init.object,
+    };
+    Stats::count(&context.stats.round_trips);
+    let reply = session.connection.call(request, |body| {
+        body.extend_from_slice(&init.body);
+        Ok(())
+    });
+    Ok(reply.map_err(rv_of)?.header.object)
+}
+
+const fn rv_of(failure: Failure) -> u64 {
+    match failure {
+        Failure::Refused(rv) => rv,
+        // The session went with the connection before the call was made.
+        Failure::NotSent => CKR_DEVICE_REMOVED,
+        Failure::Lost => CKR_DEVICE_ERROR,
+    }
+}
+
+/// Keeps the mechanism of a message operation, by which the parameters of its calls are understood.
+fn remember_message(session: &Session, call: &Call, args: &[Value<'_>]) {
+    use Operation::{MessageDecrypt, MessageEncrypt, MessageSign, MessageVerify};
+    let message = matches!(
+        Operation::of(call.number),
+        Some(MessageDecrypt | MessageEncrypt | MessageSign | MessageVerify)
+    );
+    if let (true, Step::Start, [Value::Mechanism(mechanism), ..]) = (message, call.step, args) {
+        let mut messages = lock(&session.messages);
+        match mechanism {
+            Some(mechanism) => messages.insert(call.number, mechanism.mechanism),
+            None => messages.remove(&call.number),
+        };
+    }
+}
+
+/// A call in the making; the session's view is locked.
+struct Making<'c, 'v> {
+    context: &'c Context,
+    session: &'c Session,
+    call: &'static Call,
+    args: &'c [Value<'v>],
+}
+
+impl Making<'_, '_> {
+    /// An init call that can be learned.
+    fn start(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        flush(self.context, self.session, view)?;
+        let mut body = Vec::with_capacity(64);
+        encode_request(self.call, self.args, &mut body).map_err(|error| rv_of(error.into()))?;
+        let init = Init {
+            slot: self.session.slot,
+            call: self.call.number,
+            object: header_object(self.call, self.args),
+            body,
+        };
+        view.failed = None;
+        let (facts, age) = {
+            let mut knowledge = lock(&self.context.knowledge);
+            (learn::defer(view, &mut knowledge, &init), knowledge.age())
+        };
+        if let Some(facts) = facts {
+            self.session.deferred.store(true, Ordering::SeqCst);
+            if self.context.is_quiet() {
+                view.deferred = Some((init, facts));
+                return Ok(CKR_OK);
+            }
+            self.session.deferred.store(false, Ordering::SeqCst);
+        }
+        let request = Request {
+            call: init.call,
+            flags: 0,
+            target: self.session.handle,
+            object: init.object,
+        };
+        let encode = |body: &mut Vec<u8>| {
+            body.extend_from_slice(&init.body);
+            Ok(())
+        };
+        let (rv, _) = self.exchange(view, request, encode, answer)?;
+        if rv == CKR_OK {
+            view.current = Some(Lesson {
+                init,
+                facts: Facts::default(),
+                age,
+            });
+        }
+        Ok(rv)
+    }
+
+    /// Any other call.
+    fn carry_on(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        loop {
+            match learn::plan(view, self.call, self.args) {
+                Plan::Flush => flush(self.context, self.session, view)?,
+                Plan::Drop => drop(take_deferred(self.session, view)),
+                Plan::Fuse => return self.fuse(view, answer),
+                Plan::Post => return self.post(view),
+                Plan::Send => return self.send(view, answer),
+                Plan::Length(length) => {
+                    answer(
+                        CKR_OK,
+                        &[Value::Output(Output {
+                            length: Some(length),
+                            data: None,
+                        })],
+                    )?;
+                    return Ok(CKR_OK);
+                }
+                Plan::Fail(rv) => {
+                    view.failed = None;
+                    return Ok(rv);
+                }
+            }
+        }
+    }
+
+    fn request(&self, flags: u16) -> Request {
+        let object = header_object(self.call, self.args);
+        Request {
+            call: self.call.number,
+            flags,
+            target: self.session.handle,
+            object,
+        }
+    }
+
+    fn send(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        if self.call.step == Step::Start {
+            view.failed = None;
+        }
+        let encode = |body: &mut Vec<u8>| encode_request(self.call, self.args, body);
+        self.exchange(view, self.request(0), encode, answer).map(|(rv, _)| rv)
+    }
+
+    fn post(&self, view: &mut View) -> Result<u64, u64> {
+        Stats::count(&self.context.stats.posted);
+        let posted = self
+            .session
+            .connection
+            .post(self.request(0), |body| encode_request(self.call, self.args, body));
+        posted.map_err(rv_of)?;
+        view.activity = view.activity.after(self.call, started(CKR_OK));
+        view.current = None;
+        Ok(CKR_OK)
+    }
+
+    fn fuse(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        let (init, facts) = take_deferred(self.session, view).ok_or(CKR_GENERAL_ERROR)?;
+        let age = lock(&self.context.knowledge).age();
+        let request = Request {
+            object: init.object,
+            ..self.request(flag::FUSED)
+        };
+        let encode = |body: &mut Vec<u8>| {
+            body.extend_from_slice(&init.body);
+            encode_request(self.call, self.args, body)
+        };
+        let before = view.activity;
+        note_start(view, &init, CKR_OK);
+        view.current = Some(Lesson {
+            init: init.clone(),
+            facts,
+            age,
+        });
+        let (rv, executed) = self.exchange(view, request, encode, answer)?;
+        if !executed {
+            // Nothing came of the init call, so we were wrong about it.
+            lock(&self.context.knowledge).forget(&init);
+            view.activity = before;
+            note_start(view, &init, rv);
+        }
+        Ok(rv)
+    }
+
+    /// Sends a request, hands the reply on and looks at what it tells. Returns the RV, and whether the call was executed: that
+    /// of a fused request may not have been.
+    fn exchange(
+        &self,
+        view: &mut View,
+        request: Request,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+        answer: &mut Answer<'_>,
+    ) -> Result<(u64, bool), u64> {
+        Stats::count(&self.context.stats.round_trips);
+        let connection = &self.session.connection;
+        let reply = connection.call(request, encode).map_err(rv_of)?;
+        let rv = reply.header.object;
+        if learn::is_upheaval(rv) {
+            lock(&self.context.knowledge).forget_all();
+        }
+        if reply.header.flags & flag::INIT != 0 {
+            return Ok((rv, false));
+        }
+        let outcome = learn::outcome(self.call, self.args, rv);
+        let mut teaching = Teaching::Nothing;
+        deliver(connection, self.call, rv, &reply.body, &mut |rv, values| {
+            teaching = learn::teaching(self.call, self.args, values, outcome);
+            answer(rv, values)
+        })?;
+        self.note(view, outcome, teaching);
+        Ok((rv, true))
+    }
+
+    fn note(&self, view: &mut View, outcome: Outcome, teaching: Teaching) {
+        view.activity = view.activity.after(self.call, outcome);
+        if let Some(lesson) = view
+            .current
+            .as_mut()
+            .filter(|lesson| lesson.init.call == self.call.init)
+        {
+            match teaching {
+                Teaching::Nothing => {}
+                Teaching::Length(length) => lesson.facts.length = Some(length),
+                Teaching::Success => lock(&self.context.knowledge).learn(lesson),
+            }
+        }
+        let going_on = view
+            .current
+            .as_ref()
+            .and_then(|lesson| Operation::of(lesson.init.call))
+            .map(Activity::Active);
+        if going_on != Some(view.activity) {
+            view.current = None;
+        }
+    }
+}
