@@ -11,6 +11,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 PYTHON ?= $(firstword $(shell command -v python3.11 python3 2>/dev/null))
 BIN := .venv/bin
 APT := packaging/apt/install.sh
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt
+TEST_REQUIREMENTS := $(wildcard tests/*/requirements.txt)
 CARGO_FLAGS := --locked --quiet
 # Options for pytest, as in: make test PYTEST="-k wire"
 PYTEST ?=
@@ -84,9 +86,9 @@ clean: ## Remove everything that was built or installed here
 	@$(PYTHON) -m venv .venv
 
 .venv/.installed: pyproject.toml packaging/constraints.txt | .venv/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt -e '.[demo]'
+	@$(PIP_INSTALL) -e '.[demo]'
 	@touch $@
 
-.venv/.developer: pyproject.toml packaging/constraints.txt | .venv/bin/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c packaging/constraints.txt -e '.[dev]'
+.venv/.developer: pyproject.toml packaging/constraints.txt $(TEST_REQUIREMENTS) | .venv/bin/python
+	@$(PIP_INSTALL) -e '.[demo,dev]' $(addprefix -r ,$(TEST_REQUIREMENTS))
 	@touch .venv/.installed $@
