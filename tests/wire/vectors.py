@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from keyway.cryptoki import (
+    CALLS,
     Attribute,
+    Call,
     Fill,
     LengthAttributes,
     LengthNumbers,
@@ -28,6 +30,7 @@ from keyway.cryptoki import (
     Unavailable,
     Unchanged,
     Version,
+    call_named,
 )
 
 FOLDER: Final = Path(__file__).parents[1] / "vectors"
@@ -40,6 +43,16 @@ def load(name: str) -> list[dict[str, Json]]:
     """Read one of the files."""
     vectors: list[dict[str, Json]] = json.loads((FOLDER / name).read_text())
     return vectors
+
+
+def named_call(vector: dict[str, Json]) -> Call:
+    """Return the row of the call that a vector names."""
+    return call_named(vector["call"])
+
+
+def init_of(call: Call) -> Call:
+    """Return the row of the call that starts the operation of one that can be fused."""
+    return CALLS[call.init - 1]
 
 
 def body(pieces: Json) -> bytes:
@@ -159,6 +172,7 @@ _VALUES: Final[dict[str, Callable[[Json], Json]]] = {
     "version": _version,
     "struct": values,
     "structs": _structs,
+    "info": _plain,
     "module_info": _info(ModuleInfo),
     "slot_info": _info(SlotInfo),
     "token_info": _info(TokenInfo),

@@ -11,7 +11,7 @@ from keyway.cryptoki._generated import CALLS
 from keyway.cryptoki.table import Call, Kind
 from keyway.cryptoki.values import Value
 from keyway.wire import basic
-from keyway.wire.cursor import Reader, Writer, wrong
+from keyway.wire.cursor import MAX_U64, Reader, Writer, checked
 from keyway.wire.errors import EncodeError, WireError
 from keyway.wire.header import MAX_BODY
 from keyway.wire.info import info, put_info
@@ -219,9 +219,7 @@ def _put_request(w: Writer, call: Call, values: Sequence[Value]) -> int:
     in_header: int | None = None
     for kind, value in _paired(call, request_kinds(call), values):
         if kind is Kind.OBJECT and in_header is None:
-            if not isinstance(value, int):
-                raise wrong("an object handle", value)
-            in_header = value
+            in_header = checked(value, MAX_U64)
         else:
             _REQUEST[kind].put(w, value)
     return in_header or 0
