@@ -1,2 +1,63 @@
-//! Placeholder.
-fn main() {}
+//! The module host: one vendor module in a process of its own, served on an inherited socket (docs/wire.md).
+//!
+//! Exit status: 0 the peer is gone, 2 the command line or the peer is not understood, 3 the module can't be loaded.
+#![forbid(unsafe_code)]
+
+mod execute;
+mod frames;
+mod options;
+mod serve;
+mod sessions;
+
+use execute::Context;
+use keyway_abi::host::{confine, inherit, Library};
+use keyway_wire::VERSION;
+use options::Options;
+use serve::Server;
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+
+const NOT_UNDERSTOOD: i32 = 2;
+const NO_MODULE: i32 = 3;
+
+fn main() {
+    let options = Options::parse(std::env::args_os().skip(1)).unwrap_or_else(|usage| fail(NOT_UNDERSTOOD, usage));
+    let stream = confine(options.descriptor)
+        .and_then(|()| inherit(options.descriptor))
+        .unwrap_or_else(|error| {
+            fail(
+                NOT_UNDERSTOOD,
+                format_args!("descriptor {}: {error}", options.descriptor),
+            )
+        });
+    let module = options.module.display();
+    let library =
+        Library::load(&options.module).unwrap_or_else(|error| fail(NO_MODULE, format_args!("{module} {error}")));
+    if let Err(error) = agree(&stream) {
+        fail(NOT_UNDERSTOOD, error);
+    }
+    match Server::new(Context::new(library), stream, options.threads) {
+        Ok(server) => server.run(),
+        Err(error) => fail(NOT_UNDERSTOOD, error),
+    }
+}
+
+/// Settles the version of the wire; our byte tells the peer that the module is loaded.
+fn agree(mut stream: &UnixStream) -> std::io::Result<()> {
+    let mut version = [0];
+    stream.read_exact(&mut version)?;
+    if version[0] < VERSION {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            "the peer does not speak the native wire",
+        ));
+    }
+    stream.write_all(&[VERSION])
+}
+
+/// One line that says what is wrong, and the end.
+fn fail(status: i32, reason: impl Display) -> ! {
+    eprintln!("keyway-host: {reason}");
+    std::process::exit(status)
+}

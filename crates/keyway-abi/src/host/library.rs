@@ -74,9 +74,8 @@ impl Library {
             None => unsafe { function_list(handle) }?,
         };
         // SAFETY: the module says that its function list is there.
-        Ok(Self {
-            list: unsafe { copy_list(list) }?,
-        })
+        let list = unsafe { copy_list(list) }?;
+        Ok(Self { list })
     }
 
     /// The version of the function list that is in use: major, minor.

@@ -1,0 +1,182 @@
+//! The threads: whoever reads a request executes it himself, and lets another read meanwhile where that is of use.
+//!
+//! A client that has one session gets no wake-up of a second thread; with several sessions calls run side by side, while
+//! those of one session keep their order.
+
+use crate::execute::Context;
+use crate::frames::Frames;
+use crate::sessions::Request;
+use keyway_abi::host::end_now;
+use keyway_wire::generated::call;
+use keyway_wire::table::{Effect, Kind, Target};
+use keyway_wire::{flag, Header};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use zeroize::Zeroize;
+
+/// Vendor modules expect the stack of a main thread, in bytes.
+const STACK: usize = 8 << 20;
+/// Buffers that have grown beyond this are given back, in bytes.
+const KEPT: usize = 1 << 20;
+
+/// One connection and the threads that serve it.
+pub struct Server {
+    context: Context,
+    frames: Mutex<Frames<UnixStream>>,
+    replies: Mutex<UnixStream>,
+    /// Waited for by a reader who must not read on before there is room.
+    room: Condvar,
+    most_threads: usize,
+    threads: AtomicUsize,
+    /// Threads that wait for their turn to read.
+    idle: AtomicUsize,
+    /// Requests in execution.
+    executing: AtomicUsize,
+}
+
+impl Server {
+    /// A server of this connection with at most so many threads.
+    ///
+    /// # Errors
+    /// The socket can't be duplicated.
+    pub fn new(context: Context, stream: UnixStream, most_threads: usize) -> std::io::Result<Arc<Self>> {
+        let replies = Mutex::new(stream.try_clone()?);
+        Ok(Arc::new(Self {
+            context,
+            frames: Mutex::new(Frames::new(stream)),
+            replies,
+            room: Condvar::new(),
+            most_threads,
+            threads: AtomicUsize::new(1),
+            idle: AtomicUsize::new(0),
+            executing: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Serves until the peer is gone, then ends the process.
+    pub fn run(self: &Arc<Self>) -> ! {
+        let mut body = Vec::new();
+        let mut reply = Vec::new();
+        loop {
+            self.idle.fetch_add(1, Ordering::SeqCst);
+            let mut frames = lock(&self.frames);
+            self.idle.fetch_sub(1, Ordering::SeqCst);
+            let mut header = self.read(&mut frames, &mut body);
+            while !self.is_shared(&header) {
+                self.execute(header, &mut body, &mut reply);
+                header = self.read(&mut frames, &mut body);
+            }
+            drop(frames);
+            self.wake_reader();
+            self.execute(header, &mut body, &mut reply);
+        }
+    }
+
+    /// The next request that can be executed at once; those of a busy session wait for the thread that is busy with it.
+    fn read(&self, frames: &mut Frames<UnixStream>, body: &mut Vec<u8>) -> Header {
+        loop {
+            let Ok(Some(header)) = frames.next(body) else {
+                self.end()
+            };
+            self.executing.fetch_add(1, Ordering::SeqCst);
+            if target(&header) != Target::Session {
+                return header;
+            }
+            let mut sessions = self.context.sessions();
+            if sessions.admit(&header, body) {
+                return header;
+            }
+            while sessions.is_full() {
+                sessions = self.room.wait(sessions).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    /// Whether another thread should read while this request is executed.
+    fn is_shared(&self, header: &Header) -> bool {
+        self.most_threads > 1
+            && self.context.is_concurrent()
+            && (may_take_long(header) || self.context.sessions().open_count() > 1)
+    }
+
+    /// Sees to it that somebody reads, if there may be one more thread. An idle one is woken by the free lock alone.
+    fn wake_reader(self: &Arc<Self>) {
+        if self.idle.load(Ordering::SeqCst) > 0 || self.threads.load(Ordering::SeqCst) >= self.most_threads {
+            return;
+        }
+        self.threads.fetch_add(1, Ordering::SeqCst);
+        let server = Arc::clone(self);
+        let started = thread::Builder::new().stack_size(STACK).spawn(move || server.run());
+        if started.is_err() {
+            self.threads.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Executes a request, and then those that came for its session meanwhile.
+    fn execute(&self, header: Header, body: &mut Vec<u8>, reply: &mut Vec<u8>) {
+        self.answer(&header, body, reply);
+        if target(&header) != Target::Session {
+            return;
+        }
+        loop {
+            let next = self.context.sessions().next(header.target);
+            let Some(Request { header, mut body }) = next else {
+                return;
+            };
+            self.room.notify_all();
+            self.answer(&header, &mut body, reply);
+        }
+    }
+
+    fn answer(&self, header: &Header, body: &mut Vec<u8>, reply: &mut Vec<u8>) {
+        self.context.answer(header, body, reply);
+        if header.flags & flag::POSTED == 0 && lock(&self.replies).write_all(reply).is_err() {
+            self.end();
+        }
+        if carries_secrets(header) {
+            body.as_mut_slice().zeroize();
+            reply.as_mut_slice().zeroize();
+        }
+        for buffer in [body, reply] {
+            buffer.clear();
+            buffer.shrink_to(KEPT);
+        }
+        self.executing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Ends the process. The module is finalised first, but not while it is busy, since that may wait for ever.
+    fn end(&self) -> ! {
+        if self.executing.load(Ordering::SeqCst) == 0 {
+            self.context.close();
+        }
+        end_now(0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn target(header: &Header) -> Target {
+    keyway_wire::call(header.call).map_or(Target::None, |row| row.target)
+}
+
+/// Whether a call may take so long that even a client with one session may have other calls to make meanwhile: key
+/// generation, anything that waits for a person or for an event.
+fn may_take_long(header: &Header) -> bool {
+    keyway_wire::call(header.call).is_some_and(|row| {
+        row.number == call::C_WAITFORSLOTEVENT || matches!(row.effect, Effect::Login | Effect::Objects | Effect::Token)
+    })
+}
+
+/// Whether the frames of a call hold a PIN or the value of a key.
+fn carries_secrets(header: &Header) -> bool {
+    keyway_wire::call(header.call).is_some_and(|row| {
+        row.args
+            .iter()
+            .any(|kind| matches!(kind, Kind::Pin | Kind::Template | Kind::TemplateOut))
+    })
+}
