@@ -1,0 +1,5 @@
+"""`python -m keyway.cli`."""
+
+from keyway.cli import main
+
+main()

@@ -1,0 +1,118 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from keyway.config import ConfigError, load, parse
+
+GOOD = """
+[listen]
+socket = "/run/k.sock"
+mode = "0600"
+
+[backend.soft]
+module = "/usr/lib/soft.so"
+threads = 1
+environment = { SOFTHSM2_CONF = "/etc/s.conf" }
+
+[backend."net.hsm"]
+module = "/usr/lib/net.so"
+call_timeout = 30
+
+[token.a]
+backend = "soft"
+label = "demo"
+slot = 5
+
+[token.b]
+backend = "net.hsm"
+uri = "pkcs11:serial=01"
+"""
+
+
+def test_a_good_configuration():
+    config = parse(GOOD)
+    assert config.listen.socket == Path("/run/k.sock")
+    assert config.listen.mode == 0o600
+    assert config.backends["soft"].environment == {"SOFTHSM2_CONF": "/etc/s.conf"}
+    assert config.backends["soft"].threads == 1
+    assert config.backends["net.hsm"].call_timeout == 30.0
+    assert config.tokens["a"].slot == 5
+    assert config.limits.contexts == 1024
+
+
+def test_the_only_backend_need_not_be_named():
+    config = parse('[backend.soft]\nmodule = "/m.so"\n[token.a]\nlabel = "x"\n')
+    assert config.tokens["a"].backend == "soft"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", r":1: backend: at least one \[backend.NAME\]"),
+        ("[backend.s]\n", r":1: backend.s: module is missing"),
+        ("\n[backend.s]\nmodule = 1\n", r":3: backend.s.module: must be a path"),
+        ('[backend.s]\nmodule = "relative.so"\n', r":2: backend.s.module: must be an absolute path"),
+        ('[backend.s]\nmodule = "/m"\nmodul = 3\n', r":3: backend.s.modul: unknown; known here: module, threads"),
+        ('[backend.s]\nmodule = "/m"\nthreads = 0\n', r":3: backend.s.threads: must be at least 1"),
+        ('[backend.s]\nmodule = "/m"\nthreads = true\n', r":3: backend.s.threads: must be an integer"),
+        ('[backend.s]\nmodule = "/m"\nisolation = "x"\n', r":3: backend.s.isolation: must be one of: client"),
+        ('[backend.s]\nmodule = "/m"\nenvironment = {A = 1}\n', r":3: backend.s.environment: must be a table of str"),
+        ('[backend.s]\nmodule = "/m"\ninit_string = "a\\u0000b"\n', r":3: .*must not hold a zero character"),
+        ("backend = 3\n", r":1: backend: must be sections"),
+        ("[backend]\ns = 3\n", r":2: backend.s: must be a section"),
+        ('[backend."a b"]\nmodule = "/m"\n', r":1: backend.a b: a name has letters"),
+        ('[listen]\nmode = "0999"\n[backend.s]\nmodule = "/m"\n', r":2: listen.mode: must be permissions"),
+        ('[listen]\nmode = 432\n[backend.s]\nmodule = "/m"\n', r":2: listen.mode: must be permissions"),
+        ('lisen = 1\n[backend.s]\nmodule = "/m"\n', r":1: lisen: unknown"),
+        ('[backend.s]\nmodule = "/m"\n[token.t]\n', r":3: token.t: one of uri, label, serial and backend_slot"),
+        (
+            '[backend.s]\nmodule = "/m"\n[token.t]\nbackend = "x"\nlabel = "l"\n',
+            r":4: token.t.backend: there is no section",
+        ),
+        ('[backend.s]\nmodule = "/m"\n[token.t]\nuri = "http:x"\n', r":4: token.t.uri: no PKCS #11 URI"),
+        (
+            '[backend.s]\nmodule = "/m"\n[token.t]\nuri = "pkcs11:token=a?pin-value=1234"\n',
+            r":4: .*must not hold a PIN",
+        ),
+        ('[backend.s]\nmodule = "/m"\n[token.t]\nuri = "pkcs11:object=a"\n', r":4: .*names an object"),
+        (
+            '[backend.s]\nmodule = "/m"\n[token.t]\nlabel = "a"\nslot = 1\n[token.u]\nlabel = "b"\nslot = 1\n',
+            r":8: token.u.slot: slot 1 is also that of token.t",
+        ),
+        (
+            '[backend.s]\nmodule = "/m"\n[backend.u]\nmodule = "/m"\n[token.t]\nlabel = "a"\n',
+            r":5: .*backend is missing",
+        ),
+        ("a = \n", r"not TOML: .*line 1"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line(text, problem):
+    with pytest.raises(ConfigError) as raised:
+        parse(text, "k.toml")
+    assert re.match(r"k\.toml", raised.value.problems[0])
+    assert any(re.search(problem, line) for line in raised.value.problems), raised.value.problems
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(ConfigError) as raised:
+        parse('[log]\nlevel = "loud"\nformat = 3\n[backend.s]\n')
+    assert len(raised.value.problems) == 3
+
+
+def test_a_pin_in_a_uri_is_not_repeated():
+    with pytest.raises(ConfigError) as raised:
+        parse('[backend.s]\nmodule = "/m"\n[token.t]\nuri = "pkcs11:token=a?pin-value=7391&pin-value=7391"\n')
+    assert "7391" not in str(raised.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="can't be read: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "k.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(path)
