@@ -21,6 +21,8 @@ mod session_calls;
 mod sessions;
 mod socket;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 static LIBRARY: library::Library = library::Library::new();
 
