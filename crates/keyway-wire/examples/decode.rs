@@ -14,6 +14,9 @@ use serde_json::{json, Value as Json};
 use std::io::{BufRead, Write};
 use write::{hex, meanings};
 
+/// Why an error of the encoder ends the program: it must not pass for one of the decoder.
+const ENCODES: &str = "what was decoded is encoded";
+
 fn main() -> std::io::Result<()> {
     let mut output = std::io::stdout().lock();
     for line in std::io::stdin().lock().lines() {
@@ -50,14 +53,14 @@ fn answer(kind: &str, call: &Call, object: u64, body: &[u8]) -> Result<Json, Wir
         _ => {
             let init = keyway_wire::call(call.init).ok_or(WireError::Mismatch)?;
             let (first, rest) = decode_request_prefix(init, object, body)?;
-            encode_request(init, &first, &mut encoded)?;
+            encode_request(init, &first, &mut encoded).expect(ENCODES);
             vec![first, decode_request(call, 0, rest)?]
         }
     };
     match (kind, lists.last()) {
         ("reply", Some(values)) if values.is_empty() => {}
-        ("reply", Some(values)) => encode_reply(call, values, &mut encoded)?,
-        (_, Some(values)) => encode_request(call, values, &mut encoded)?,
+        ("reply", Some(values)) => encode_reply(call, values, &mut encoded).expect(ENCODES),
+        (_, Some(values)) => encode_request(call, values, &mut encoded).expect(ENCODES),
         (_, None) => {}
     }
     Ok(json!({ "values": lists.iter().map(|list| meanings(list)).collect::<Vec<_>>(), "body": hex(&encoded) }))
