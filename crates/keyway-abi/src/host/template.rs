@@ -174,15 +174,16 @@ fn value<'a>(kind: AttributeKind, length: CK_ULONG, room: &Room, valued: bool) -
     if length == UNAVAILABLE {
         return AttributeValue::Unavailable;
     }
-    let fits = |capacity: usize| valued && usize::try_from(length).is_ok_and(|length| length <= capacity);
+    let fits = |capacity: usize| usize::try_from(length).is_ok_and(|length| length <= capacity);
     match room {
         Room::Bytes {
             pointer,
             length: capacity,
-        } if fits(*capacity) => {
+        } if valued && fits(*capacity) => {
             // SAFETY: the value lies in its room, which lives as long as the arena, as does what borrows from it.
             bytes(kind, unsafe { core::slice::from_raw_parts(*pointer, length as usize) })
         }
+        // The lengths in there are told whatever the RV, like those out here.
         Room::List(list) if fits(list.rooms.len() * ATTRIBUTE) && length as usize % ATTRIBUTE == 0 => {
             AttributeValue::Template(entries(list, length as usize / ATTRIBUTE, valued))
         }
