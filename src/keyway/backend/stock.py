@@ -42,8 +42,6 @@ class Stock:
         self.started = 0
         self.failures = 0
         self.error = ""
-        # Held during a module's C_Initialize: modules read and lock their token stores there, and not all of them expect company.
-        self.initialising = asyncio.Lock()
 
     @property
     def alive(self) -> int:

@@ -9,6 +9,7 @@ from typing import Final
 from keyway.backend.host import Host, HostError, HostSettings
 from keyway.backend.output import OutputReader
 from keyway.backend.stock import Stock
+from keyway.backend.turns import Turns
 from keyway.config import BackendOptions
 from keyway.cryptoki import Null, call_named
 from keyway.cryptoki.constants import CKF_OS_LOCKING_OK
@@ -40,6 +41,7 @@ class Backend:
         name: Its name in the configuration.
         options: Its section of the configuration.
         stock: Its hosts that are not in use yet.
+        turns: At what its hosts can't do at the same time.
         crashes: Hosts that ended while a client had them.
     """
 
@@ -54,6 +56,7 @@ class Backend:
         """
         self.name = name
         self.options = options
+        self.turns = Turns()
         self.crashes = 0
         self._output = OutputReader(lambda line: event(logging.WARNING, "module output", backend=name, text=line))
         settings = HostSettings(
@@ -87,14 +90,17 @@ class Backend:
         Raises:
             BackendError: It failed, or did not return in time; then the host is killed.
         """
+        turn = await self.turns.take(exclusive=True)
         try:
-            async with self.stock.initialising, asyncio.timeout(self.options.start_timeout):
+            async with asyncio.timeout(self.options.start_timeout):
                 rv, _ = await link.call(_INITIALIZE.number, self._initialize)
         except TimeoutError as error:
             link.host.kill()
             raise BackendError(f"C_Initialize did not return in {self.options.start_timeout:g} s") from error
         except LinkLost as error:
             raise BackendError("the host ended in C_Initialize") from error
+        finally:
+            turn.end()
         if rv:
             raise BackendError("C_Initialize failed", rv)
 

@@ -25,6 +25,7 @@ class Binding:
 
     Attributes:
         context: The decisions about its calls.
+        backends: The backends by name.
         links: The streams to its hosts by the backend's name; a backend that is not reached has none.
     """
 
@@ -42,7 +43,7 @@ class Binding:
         """
         self.context = context
         self.links: dict[str, Link] = {}
-        self._backends = backends
+        self.backends = backends
         self._owner = owner
         self._name = name
         self._ending = ending
@@ -55,7 +56,7 @@ class Binding:
         """
         if (link := self.links.get(backend)) is not None:
             return link
-        home = self._backends[backend]
+        home = self.backends[backend]
         link = Link(await home.host(), self._owner)
         self.links[backend] = link
         try:
@@ -98,7 +99,7 @@ class Binding:
             link: The stream to it.
             calls: What it was executing.
         """
-        self._backends[link.name].crashes += 1
+        self.backends[link.name].crashes += 1
         link.host.end(self._ending)
         status = await link.host.exited
         event(

@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
     def facts(self) -> dict[str, object]:
         """Who this is, for the log."""
         peer = self.peer
-        return {"pid": peer.pid, "uid": peer.uid, "program": peer.program} if peer else {}
+        return {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "program": peer.program} if peer else {}
 
     # Inside
 

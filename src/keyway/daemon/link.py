@@ -11,6 +11,7 @@ from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
     from keyway.backend.host import Host
+    from keyway.backend.turns import Turn
 
 __all__ = ["Frame", "Link", "LinkLost", "Owner", "Tracked", "reply_frame"]
 
@@ -49,10 +50,12 @@ class Tracked:
     Attributes:
         request: Its header as the client sent it.
         session: The session handle that it is about.
+        turn: The turn that ends with it.
     """
 
     request: Frame
     session: int = 0
+    turn: Turn | None = None
 
 
 class Link(asyncio.Protocol):
@@ -141,8 +144,11 @@ class Link(asyncio.Protocol):
     def _look(self, number: int, frame: Frame, body: bytes) -> None:
         answer = self._own.pop(number, None)
         if answer is None:
+            tracked = self.tracked.pop(number)
+            if tracked.turn is not None:
+                tracked.turn.end()
             try:
-                self._owner.tracked_reply(self, self.tracked.pop(number), frame, body)
+                self._owner.tracked_reply(self, tracked, frame, body)
             except WireError:
                 self._broken()
         elif not answer.done():
@@ -164,6 +170,9 @@ class Link(asyncio.Protocol):
         self.tracked.clear()
         self._own.clear()
         self._rest.clear()
+        for each in tracked:
+            if each.turn is not None:
+                each.turn.end()
         self._owner.link_lost(self, unanswered, tracked)
 
     def pause_writing(self) -> None:

@@ -14,7 +14,7 @@ from keyway.daemon.link import Frame, Link, Tracked, reply_frame
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
-from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, ROUTES, Route
+from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, ROUTES, TURNS, Route
 from keyway.gateway.slots import VirtualSlots
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply, decode_request, encode_reply
@@ -22,6 +22,7 @@ from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, Flags
 
 if TYPE_CHECKING:
+    from keyway.backend.turns import Turn
     from keyway.daemon.client import ClientConnection
     from keyway.daemon.server import Daemon
 
@@ -201,59 +202,77 @@ class Service:
     def _decide(self, binding: Binding, route: Route, frame: Frame, data: bytes) -> None:
         decision = binding.context.decide(route, frame[4])
         if isinstance(decision, Answer):
-            if route is Route.SLOT_INFO and decision.rv is RV.CKR_TOKEN_NOT_PRESENT:
-                (wanted,) = _arguments(frame, data)
-                if wanted:
-                    decision = Answer(RV.CKR_OK, (empty_slot(self._daemon.view.name_of(frame[4])),))
-            self._answer(frame, decision)
+            self._answer(frame, self._or_empty_slot(route, frame, data, decision))
+            return
+        link = binding.links.get(decision.backend)
+        exclusive = TURNS.get(frame[1])
+        turn = None
+        if link is not None and exclusive is not None:
+            turn = self._daemon.backends[decision.backend].turns.take_nowait(exclusive)
+        if link is None or (exclusive is not None and turn is None):
+            self._hold(self._send_late(binding, decision, route, frame, data), frame)
+            return
+        try:
+            self._send(binding.context, link, decision, route, frame, data, turn)
+        finally:
+            if turn is not None and frame[3] not in link.tracked:
+                turn.end()
+
+    def _or_empty_slot(self, route: Route, frame: Frame, data: bytes, answer: Answer) -> Answer:
+        if route is Route.SLOT_INFO and answer.rv is RV.CKR_TOKEN_NOT_PRESENT:
+            (wanted,) = _arguments(frame, data)
+            if wanted:
+                return Answer(RV.CKR_OK, (empty_slot(self._daemon.view.name_of(frame[4])),))
+        return answer
+
+    async def _send_late(self, binding: Binding, decision: Relay, route: Route, frame: Frame, data: bytes) -> None:
+        """Send a request when its backend is reached and it is its turn."""
+        try:
+            link = await self._reach(binding, decision.backend)
+        except BackendError:
+            self._answer(frame, self._own_answer(route, frame, data, ()))
+            return
+        exclusive = TURNS.get(frame[1])
+        turn = None
+        if exclusive is not None:
+            turn = await self._daemon.backends[decision.backend].turns.take(exclusive)
+        try:
+            if binding.links.get(decision.backend) is not link:
+                self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
+            else:
+                self._send(binding.context, link, decision, route, frame, data, turn)
+        except WireError:
+            self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
+        finally:
+            if turn is not None and frame[3] not in link.tracked:
+                turn.end()
+
+    def _send(
+        self, context: Context, link: Link, decision: Relay, route: Route, frame: Frame, data: bytes, turn: Turn | None
+    ) -> None:
+        if frame[3] in link.in_flight:
+            self._client.refuse("a request id is used twice at a time")
             return
         handle = frame[4]
         if route is Route.OPEN_SESSION:
             _, chosen = _arguments(frame, data)
             handle = chosen if isinstance(chosen, int) else 0
             # Without a place for the handle nothing is opened, but the module says with which RV.
-            if chosen is not None and (refusal := binding.context.opening(handle)) is not None:
+            if chosen is not None and (refusal := context.opening(handle)) is not None:
                 self._answer(frame, refusal)
                 return
-        tracked = None
-        if route in _TRACKED or decision.target != frame[4] or (route is Route.SESSION_INFO and not self._own_slots):
-            tracked = Tracked(frame, handle)
-            # The reply to a posted call that changes sessions is needed here, if not by the client.
-            data = (
-                HEADER.pack(*frame[:2], frame[2] & ~Flags.POSTED, frame[3], decision.target, frame[5])
-                + data[HEADER_SIZE:]
-            )
-        link = binding.links.get(decision.backend)
-        if link is None:
-            self._hold(self._send_late(binding, decision, route, frame, data, tracked), frame)
-        else:
-            self._send(link, frame, data, tracked)
-
-    @property
-    def _own_slots(self) -> bool:
-        return self._daemon.view.has_own_slots
-
-    def _send(self, link: Link, frame: Frame, data: bytes, tracked: Tracked | None) -> None:
-        if tracked is not None or not frame[2] & Flags.POSTED:
-            if frame[3] in link.in_flight:
-                self._client.refuse("a request id is used twice at a time")
-                return
+        if self._needs_reply(route) or turn is not None or decision.target != frame[4]:
+            link.tracked[frame[3]] = Tracked(frame, handle, turn)
             link.in_flight[frame[3]] = frame
-            if tracked is not None:
-                link.tracked[frame[3]] = tracked
+            # The reply to a posted call that changes sessions is needed here, if not by the client.
+            flags = frame[2] & ~Flags.POSTED
+            data = HEADER.pack(*frame[:2], flags, frame[3], decision.target, frame[5]) + data[HEADER_SIZE:]
+        elif not frame[2] & Flags.POSTED:
+            link.in_flight[frame[3]] = frame
         link.write(data)
 
-    async def _send_late(
-        self, binding: Binding, decision: Relay, route: Route, frame: Frame, data: bytes, tracked: Tracked | None
-    ) -> None:
-        try:
-            link = await self._reach(binding, decision.backend)
-        except BackendError:
-            if route is Route.OPEN_SESSION and tracked is not None:
-                binding.context.not_opened(tracked.session)
-            self._answer(frame, self._own_answer(route, frame, data, ()))
-            return
-        self._send(link, frame, data, tracked)
+    def _needs_reply(self, route: Route) -> bool:
+        return route in _TRACKED or (route is Route.SESSION_INFO and not self._daemon.view.has_own_slots)
 
     async def _reach(self, binding: Binding, backend: str) -> Link:
         link = await binding.reach(backend)

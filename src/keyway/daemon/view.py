@@ -54,8 +54,12 @@ class View:
     async def _look_at(self, binding: Binding, name: str) -> Iterable[SeenSlot]:
         try:
             link: Link = await binding.reach(name)
-            async with asyncio.timeout(self._timeouts[name]):
-                return await survey(link)
+            turn = await binding.backends[name].turns.take(exclusive=False)
+            try:
+                async with asyncio.timeout(self._timeouts[name]):
+                    return await survey(link)
+            finally:
+                turn.end()
         except (BackendError, LinkLost):
             return ()  # Reported where it happened.
         except (TimeoutError, WireError) as error:

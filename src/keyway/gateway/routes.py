@@ -5,7 +5,7 @@ from typing import Final
 
 from keyway.cryptoki import CALLS, Target
 
-__all__ = ["PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "ROUTES", "Route"]
+__all__ = ["PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "ROUTES", "TURNS", "Route"]
 
 
 class Route(Enum):
@@ -45,10 +45,29 @@ ROUTES: Final = {
 }
 """Call number to route."""
 
+_TAKES_TURNS: Final = {
+    "C_Login": True,
+    "C_LoginUser": True,
+    "C_InitPIN": True,
+    "C_SetPIN": True,
+    "C_InitToken": True,
+    "C_GetSlotList": False,
+    "C_GetSlotInfo": False,
+    "C_GetTokenInfo": False,
+    "C_OpenSession": False,
+}
+"""Calls that take turns over all hosts of a backend, and whether the turn is exclusive: those that write what describes
+a token, and those that read it (keyway.backend.turns). C_Initialize is exclusive too."""
+
+TURNS: Final = {call.number: _TAKES_TURNS[call.name] for call in CALLS if call.name in _TAKES_TURNS}
+"""The same by call number."""
+
 PLAIN_WITH_OWN_SLOTS: Final = frozenset(
-    number for number, route in ROUTES.items() if route in (Route.SESSION, Route.SESSION_INFO)
+    number for number, route in ROUTES.items() if route in (Route.SESSION, Route.SESSION_INFO) and number not in TURNS
 )
 """Calls of a session that change nothing that the gateway keeps, where slots are the module's own: relayed without a look."""
 
-PLAIN_WITH_VIRTUAL_SLOTS: Final = frozenset(number for number, route in ROUTES.items() if route is Route.SESSION)
+PLAIN_WITH_VIRTUAL_SLOTS: Final = frozenset(
+    number for number in PLAIN_WITH_OWN_SLOTS if ROUTES[number] is Route.SESSION
+)
 """The same where slots are virtual."""

@@ -1,0 +1,44 @@
+import tempfile
+from pathlib import Path
+
+import pytest
+from tests.daemon.harness import RunningDaemon, softhsm
+from tests.daemon.tokens import make
+
+LOG = '[log]\nformat = "json"\nlevel = "debug"\n'
+
+
+@pytest.fixture
+def home():
+    # Not tmp_path: the path of a unix socket must be short.
+    with tempfile.TemporaryDirectory(prefix="kt-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def start(home):
+    """Starts daemons; at the end each must still be there, stop cleanly, and leave no process and no socket."""
+    daemons = []
+
+    def start(config: str, log: str = LOG) -> RunningDaemon:
+        daemon = RunningDaemon(home, log + config)
+        daemons.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in daemons:
+        if daemon.process.poll() is None:
+            hosts = daemon.hosts()
+            assert daemon.stop() == 0
+            assert not daemon.socket.exists()
+            assert not [pid for pid in hosts if Path(f"/proc/{pid}").exists()]
+        assert daemon.events("internal error") == []
+        assert "Traceback" not in daemon.log()
+
+
+@pytest.fixture
+def daemon(start, home):
+    """A daemon over one SoftHSM, with the module's own slots and a token called demo in the first."""
+    daemon = start(softhsm(home))
+    make(daemon, "demo")
+    return daemon

@@ -1,0 +1,110 @@
+"""A real `keyway serve` with real module hosts, watched from outside."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from keyway.cli.client import Client
+from keyway.config.locate import softhsm_module
+from keyway.daemon.control import STATUS
+
+DEADLINE = 20.0
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
+    """Wait for a condition; fail when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+class RunningDaemon:
+    """A daemon process with its configuration, socket and log in a directory of its own."""
+
+    def __init__(self, home: Path, config: str) -> None:
+        self.socket = home / "k.sock"
+        self.log_path = home / "log"
+        path = home / "keyway.toml"
+        path.write_text(f'[listen]\nsocket = "{self.socket}"\n{config}')
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "keyway.cli", "serve", "-c", str(path)],
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONASYNCIODEBUG": ""},
+            )
+        until(lambda: self.events("listening") or self.process.poll() is not None, "the daemon listens")
+        assert self.process.poll() is None, self.log()
+
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def events(self, event: str) -> list[dict]:
+        """The log's entries of one kind."""
+        # The last line may be half written.
+        lines = self.log().splitlines(keepends=True)
+        entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+        return [entry for entry in entries if entry["event"] == event]
+
+    def status(self) -> dict:
+        with Client(self.socket, DEADLINE) as client:
+            rv, body = client.exchange(STATUS)
+        assert rv == 0
+        return json.loads(body)
+
+    def contexts(self) -> list[dict]:
+        return self.status()["contexts"]
+
+    def hosts(self) -> set[int]:
+        """The processes below the daemon, zombies too."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return set(map(int, children.split()))
+
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def wait_quiet(self, spares: int) -> None:
+        """Wait until no context is open and all spares are there."""
+
+        def quiet() -> bool:
+            told = self.status()
+            backends = told["backends"].values()
+            return not told["contexts"] and all(b["spares"] == spares and b["hosts"] == spares for b in backends)
+
+        until(quiet, "all contexts are closed and all spares are there")
+
+    def stop(self) -> int:
+        """Tell it to stop and return its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def softhsm(home: Path, name: str = "softhsm", **options: object) -> str:
+    """Return the [backend] section of a SoftHSM with tokens of its own."""
+    tokens = home / f"tokens-{name}"
+    tokens.mkdir()
+    conf = home / f"{name}.conf"
+    conf.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
+    return backend(name, softhsm_module(), environment=f'{{ SOFTHSM2_CONF = "{conf}" }}', **options)
+
+
+def backend(name: str, module: Path, **options: object) -> str:
+    """Return a [backend] section. Options are TOML."""
+    lines = [f"{key} = {value}" for key, value in options.items()]
+    return "\n".join([f"[backend.{name}]", f'module = "{module}"', *lines, ""])

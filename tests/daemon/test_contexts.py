@@ -1,0 +1,155 @@
+"""Contexts are alone with their hosts: what happens to one is not seen by others."""
+
+import os
+import signal
+from pathlib import Path
+
+from tests.daemon.harness import softhsm, until
+from tests.daemon.raw import RawClient
+from tests.daemon.tokens import generate_rsa, login, open_session, slot_of, slots
+
+from keyway.cryptoki import RV
+
+
+def host_of(daemon, context=-1):
+    (host,) = sorted(daemon.contexts(), key=lambda each: each["age"], reverse=True)[context]["hosts"].values()
+    return host
+
+
+def test_peer_and_application_are_recorded(daemon):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        (context,) = daemon.contexts()
+        assert (context["pid"], context["uid"], context["gid"]) == (os.getpid(), os.getuid(), os.getgid())
+        assert context["application"] == "test"
+    (opened,) = [event for event in daemon.events("context opened") if event["application"] == "test"]
+    assert opened["pid"] == os.getpid()
+    assert "python" in opened["program"]
+
+
+def test_logins_are_apart(daemon):
+    with RawClient(daemon.socket) as one, RawClient(daemon.socket) as two:
+        for client in (one, two):
+            client.initialize()
+            open_session(client, slot_of(client, "demo"))
+        login(one, 1)
+        states = [client.good("C_GetSessionInfo", True, target=1)[0].state for client in (one, two)]
+        assert states == [3, 2]
+
+
+def test_a_killed_host_costs_only_its_client(daemon):
+    with RawClient(daemon.socket) as bystander, RawClient(daemon.socket) as client:
+        bystander.initialize()
+        open_session(bystander, slot_of(bystander, "demo"))
+        login(bystander, 1)
+        client.initialize()
+        slot = slot_of(client, "demo")
+        open_session(client, slot, 1)
+        open_session(client, slot, 2)
+        login(client, 1)
+        id_ = generate_rsa(client, 1, 4096)
+        until(lambda: daemon.contexts()[0]["in_flight"] or daemon.contexts()[1]["in_flight"], "the call is under way")
+        os.kill(host_of(daemon), signal.SIGKILL)
+        frame = client.receive()
+        assert (frame.header.id, frame.header.rv, frame.body) == (id_, RV.CKR_DEVICE_ERROR, b"")
+        # The sessions are lost, and say so until they are closed.
+        assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_REMOVED
+        assert client.call("C_GetSessionInfo", True, target=2)[0] == RV.CKR_DEVICE_REMOVED
+        client.good("C_CloseSession", target=1)
+        assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_SESSION_HANDLE_INVALID
+        # The client goes on with a new session on a new host.
+        open_session(client, slot_of(client, "demo"), 3)
+        login(client, 3)
+        assert client.good("C_GetSessionInfo", True, target=3)[0].state == 3
+        client.good("C_CloseAllSessions", target=slot)
+        assert client.call("C_GetSessionInfo", True, target=2)[0] == RV.CKR_SESSION_HANDLE_INVALID
+        # Nobody else noticed.
+        assert bystander.good("C_GetSessionInfo", True, target=1)[0].state == 3
+    (ended,) = daemon.events("module host ended")
+    assert ended["how"] == "was killed by SIGKILL"
+    assert ended["calls"] == "C_GenerateKeyPair"
+    assert ended["backend"] == "softhsm"
+
+
+def test_a_host_that_dies_while_nothing_is_called(daemon):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        slot = slot_of(client, "demo")
+        open_session(client, slot)
+        os.kill(host_of(daemon), signal.SIGABRT)
+        until(lambda: daemon.contexts()[0]["lost_sessions"] == 1, "the loss is seen")
+        assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_REMOVED
+        open_session(client, slot, 2)
+
+
+def test_a_host_that_dies_again_and_again(daemon):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        for handle in range(1, 8):
+            open_session(client, slot_of(client, "demo"), handle)
+            os.kill(host_of(daemon), signal.SIGKILL)
+            until(lambda lost=handle: daemon.contexts()[0]["lost_sessions"] == lost, "the loss is seen")
+        assert len(daemon.events("module host ended")) == 7
+        client.good("C_Finalize")
+    daemon.wait_quiet(spares=2)
+
+
+def test_killed_spares_are_replaced(daemon):
+    daemon.wait_quiet(spares=2)
+    for pid in daemon.hosts():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: daemon.status()["backends"]["softhsm"]["hosts"] == 0, "the dead are reaped")
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        assert slots(client)
+    daemon.wait_quiet(spares=2)
+
+
+def test_a_client_that_vanishes_leaves_nothing(daemon):
+    daemon.wait_quiet(spares=2)
+    client = RawClient(daemon.socket)
+    client.initialize()
+    open_session(client, slot_of(client, "demo"))
+    login(client, 1)
+    host = host_of(daemon)
+    client.socket.close()
+    until(lambda: host not in daemon.hosts(), "the host has ended")
+    daemon.wait_quiet(spares=2)
+
+
+def test_a_client_that_vanishes_in_a_call_has_its_host_killed(start, home):
+    daemon = start(softhsm(home) + "[limits]\nending = 0.5\n")
+    client = RawClient(daemon.socket)
+    client.initialize()
+    host = host_of(daemon)
+    os.kill(host, signal.SIGSTOP)
+    client.send_call("C_GetInfo", True)
+    client.socket.close()
+    until(lambda: host not in daemon.hosts(), "the hung host is killed")
+
+
+def test_a_hung_call_is_ended_by_call_timeout(start, home):
+    daemon = start(softhsm(home, call_timeout=1))
+    with RawClient(daemon.socket) as client, RawClient(daemon.socket) as bystander:
+        client.initialize()
+        bystander.initialize()
+        os.kill(host_of(daemon, 0), signal.SIGSTOP)
+        assert client.call("C_GetInfo", True)[0] == RV.CKR_DEVICE_ERROR
+        client.good("C_GetInfo", True)
+        bystander.good("C_GetInfo", True)
+    assert daemon.events("call timed out")[0]["call"] == "C_GetInfo"
+
+
+def test_what_a_host_is_given(daemon, home):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        host = host_of(daemon)
+        environment = Path(f"/proc/{host}/environ").read_text().split("\0")
+        names = {variable.partition("=")[0] for variable in environment if variable}
+        assert names <= {"SOFTHSM2_CONF", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
+        assert "SOFTHSM2_CONF" in names
+        assert str(Path(f"/proc/{host}/cwd").readlink()) == "/"
+        # Of the daemon's sockets only the stream to it.
+        ours = {str(path.readlink()) for path in Path(f"/proc/{daemon.process.pid}/fd").iterdir() if path.is_symlink()}
+        theirs = [str(path.readlink()) for path in Path(f"/proc/{host}/fd").iterdir()]
+        assert not ours.intersection(name for name in theirs if name.startswith("socket:"))
