@@ -107,7 +107,7 @@ def survive(stage: Stage) -> None:
         raise StepError(f"the daemon has no module host for {library}")
     for host in victims:
         hosts.kill(host)
-    stage.say(f"kill -9 {' '.join(map(str, victims))}    (every process that has {library} loaded)")
+    stage.say(f"kill -9 {' '.join(map(str, victims))}    (every process that has {library} loaded; the daemon logs it)")
     try:
         signer.sign("rsa", letter)
     except TokenError as error:
@@ -127,6 +127,8 @@ def survive(stage: Stage) -> None:
 
 def main() -> int:
     """Run all steps in a scratch directory; end with 1 if one of them fails."""
+    # In order with the daemon's log, also in a pipe.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     stage = Stage()
     stage.title("Keyway in five steps")
     print(PICTURE)
