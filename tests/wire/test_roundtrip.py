@@ -7,9 +7,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.wire import strategies
 
-from keyway.cryptoki import CALLS, Attribute, Call, Kind, Mechanism, Null, Opaque, Unchanged, call_named
+from keyway.cryptoki import (
+    CALLS,
+    Attribute,
+    Call,
+    Kind,
+    Mechanism,
+    MechanismInfo,
+    MemberKind,
+    ModuleInfo,
+    Null,
+    Numbers,
+    Opaque,
+    Output,
+    RoomBytes,
+    Structured,
+    Unchanged,
+    Version,
+    call_named,
+)
+from keyway.cryptoki.table import Member
 from keyway.wire import (
+    MAX_BODY,
     EncodeError,
+    WireError,
     decode_fused,
     decode_reply,
     decode_request,
@@ -19,6 +40,7 @@ from keyway.wire import (
     reply_kinds,
     request_kinds,
 )
+from keyway.wire.parameter import TRAVELLING
 
 AN_INIT = call_named("C_DigestInit")
 A_SEARCH = call_named("C_FindObjectsInit")
@@ -129,6 +151,89 @@ def test_received_bytes_do_not_show() -> None:
 def test_values_that_do_not_fit(name: str, values: list[Any]) -> None:
     with pytest.raises(EncodeError):
         encode_request(call_named(name), values)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("C_GetInfo", [1]),
+        ("C_GetInfo", [None, None]),
+        ("C_GetInfo", [ModuleInfo((2, 40), bytes(32), 0, bytes(32), Version(1, 0))]),  # type: ignore[arg-type]
+        ("C_GetInfo", [ModuleInfo(Version(2, 40), bytes(31), 0, bytes(32), Version(1, 0))]),
+        ("C_GetInfo", [ModuleInfo(Version(2, 256), bytes(32), 0, bytes(32), Version(1, 0))]),
+        ("C_GetSlotInfo", [MechanismInfo(0, 0, 0)]),
+        ("C_GetMechanismInfo", [MechanismInfo(0, 0, 2**64)]),
+        ("C_DigestFinal", [b"data"]),
+        ("C_DigestFinal", [Output(3, "abc")]),  # type: ignore[arg-type]
+        ("C_FindObjects", [[1, 2]]),
+        ("C_FindObjects", [Numbers(1, (2**64,))]),
+        ("C_DigestInit", [None]),
+        ("C_GetAttributeValue", [(Attribute(0, RoomBytes(1)),)]),
+    ],
+)
+def test_results_that_do_not_fit(name: str, values: list[Any]) -> None:
+    with pytest.raises(EncodeError):
+        encode_reply(call_named(name), values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (MemberKind.ULONG, "1"),
+        (MemberKind.BYTE, 256),
+        (MemberKind.BYTES, b""),
+        (MemberKind.STRING, None),
+        (MemberKind.STRUCT, 1),
+        (MemberKind.STRUCT, ()),
+        (MemberKind.VERSION, (3, 3)),
+        (MemberKind.CELL, b""),
+        (MemberKind.POINTER, ()),
+        (MemberKind.ARRAY, None),
+        (MemberKind.TEMPLATE, None),
+        (MemberKind.MECHANISM, 1),
+        (MemberKind.CHOICE, None),
+    ],
+)
+def test_members_that_do_not_fit(monkeypatch: pytest.MonkeyPatch, kind: MemberKind, value: Any) -> None:
+    member = next(member for members in TRAVELLING.values() for member in members if member.kind is kind)
+    monkeypatch.setitem(TRAVELLING, 0x7FFF, (member,))
+    with pytest.raises(EncodeError):
+        encode_request(AN_INIT, [Mechanism(1, Structured(0x7FFF, (value,)))])
+
+
+def test_structures_that_do_not_fit() -> None:
+    for structured in (Structured(0xFFFF, ()), Structured(1, ()), Structured(1, (1, 2)), Structured(1, [1])):  # type: ignore[arg-type]
+        with pytest.raises(EncodeError):
+            encode_request(AN_INIT, [Mechanism(1, structured)])
+
+
+def test_numbers_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No structure of the standard has them, so that no vector does either."""
+    member = Member(MemberKind.ULONGS, "numbers", count=2)
+    monkeypatch.setitem(TRAVELLING, 0x7FFF, (member,))
+    mechanism = Mechanism(1, Structured(0x7FFF, ((1, 2),)))
+    body = encode_request(AN_INIT, [mechanism]).body
+    assert body == bytes.fromhex("01 0000000000000001 02 7fff 0000000000000001 0000000000000002")
+    assert decode_request(AN_INIT, 0, body) == (mechanism,)
+    with pytest.raises(EncodeError):
+        encode_request(AN_INIT, [Mechanism(1, Structured(0x7FFF, ((1,),)))])
+
+
+def test_what_can_not_be_fused() -> None:
+    with pytest.raises(EncodeError):
+        encode_fused(AN_INIT, [], [])
+    with pytest.raises(WireError):
+        decode_fused(AN_INIT, 0, b"")
+
+
+def test_a_body_above_the_limit() -> None:
+    values = [b"", bytes(MAX_BODY)]
+    with pytest.raises(EncodeError):
+        encode_request(call_named("C_SignEncryptUpdate"), values)
+    with pytest.raises(EncodeError):
+        encode_request(call_named("C_Verify"), values)
+    with pytest.raises(EncodeError):
+        encode_request(call_named("C_SeedRandom"), [bytes(MAX_BODY + 1)])
 
 
 def test_refusals_do_not_show_the_value() -> None:
