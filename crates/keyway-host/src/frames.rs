@@ -59,6 +59,11 @@ impl<R: Read> Frames<R> {
         Ok((body.len() == length).then_some(header))
     }
 
+    /// Whether more than what was read is here already.
+    pub fn has_more(&self) -> bool {
+        self.start < self.end
+    }
+
     /// Hands the next bytes on; they may be a PIN, so that they do not stay here.
     fn take(&mut self, length: usize, mut to: impl FnMut(&[u8])) {
         let bytes = &mut self.buffer[self.start..self.start + length];

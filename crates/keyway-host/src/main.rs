@@ -6,6 +6,7 @@
 mod execute;
 mod frames;
 mod options;
+mod pace;
 mod serve;
 mod sessions;
 

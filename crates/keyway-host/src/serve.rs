@@ -1,10 +1,11 @@
 //! The threads: whoever reads a request executes it himself, and lets another read meanwhile where that is of use.
 //!
-//! A client that has one session gets no wake-up of a second thread; with several sessions calls run side by side, while
-//! those of one session keep their order.
+//! A client that has one session gets no wake-up of a second thread; with several sessions, calls that are worth it run side by
+//! side, while those of one session keep their order.
 
 use crate::execute::Context;
 use crate::frames::Frames;
+use crate::pace::Pace;
 use crate::sessions::Request;
 use keyway_abi::host::end_now;
 use keyway_wire::generated::call;
@@ -15,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 use zeroize::Zeroize;
 
 /// Vendor modules expect the stack of a main thread, in bytes.
@@ -35,6 +37,7 @@ pub struct Server {
     idle: AtomicUsize,
     /// Requests in execution.
     executing: AtomicUsize,
+    pace: Pace,
 }
 
 impl Server {
@@ -53,6 +56,7 @@ impl Server {
             threads: AtomicUsize::new(1),
             idle: AtomicUsize::new(0),
             executing: AtomicUsize::new(0),
+            pace: Pace::new(),
         }))
     }
 
@@ -65,7 +69,7 @@ impl Server {
             let mut frames = lock(&self.frames);
             self.idle.fetch_sub(1, Ordering::SeqCst);
             let mut header = self.read(&mut frames, &mut body);
-            while !self.is_shared(&header) {
+            while !self.is_shared(&header, frames.has_more()) {
                 self.execute(header, &mut body, &mut reply);
                 header = self.read(&mut frames, &mut body);
             }
@@ -96,10 +100,11 @@ impl Server {
     }
 
     /// Whether another thread should read while this request is executed.
-    fn is_shared(&self, header: &Header) -> bool {
-        self.most_threads > 1
-            && self.context.is_concurrent()
-            && (may_take_long(header) || self.context.sessions().open_count() > 1)
+    fn is_shared(&self, header: &Header, more: bool) -> bool {
+        if self.most_threads == 1 || !self.context.is_concurrent() {
+            return false;
+        }
+        may_take_long(header) || self.context.sessions().open_count() > 1 && (more || self.pace.is_slow(header.call))
     }
 
     /// Sees to it that somebody reads, if there may be one more thread. An idle one is woken by the free lock alone.
@@ -132,7 +137,9 @@ impl Server {
     }
 
     fn answer(&self, header: &Header, body: &mut Vec<u8>, reply: &mut Vec<u8>) {
+        let start = Instant::now();
         self.context.answer(header, body, reply);
+        self.pace.took(header.call, start.elapsed());
         if header.flags & flag::POSTED == 0 && lock(&self.replies).write_all(reply).is_err() {
             self.end();
         }

@@ -358,8 +358,9 @@ fn the_end_of_the_connection_is_the_end_of_the_host() {
     assert_eq!(wait(&mut host.child).code(), Some(0));
 }
 
-/// Not a test of speed, but it prints one: `cargo test --release -p keyway-host -- --nocapture round_trip`.
+/// Not a test of speed, but it prints it: `cargo test --release -p keyway-host -- --nocapture round_trip`.
 #[test]
+#[allow(clippy::print_stdout)]
 fn a_round_trip_costs_little() {
     let directory = Directory::new();
     let mut host = Host::softhsm(&directory);
