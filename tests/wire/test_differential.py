@@ -79,14 +79,14 @@ def python(kind: str, call: Call, object_: int, body: bytes) -> Answer:
         return None
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(sample=bodies())
 def test_bodies(rust: RustDecoder, sample: tuple[str, Call, bytes]) -> None:
     kind, call, body = sample
     assert rust.decode(kind, call, OBJECT, body) == python(kind, call, OBJECT, body)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(call=fusable, data=st.data(), object_=u64, damage=st.binary(max_size=3))
 def test_fused_bodies(rust: RustDecoder, call: Call, data: st.DataObject, object_: int, damage: bytes) -> None:
     init = vectors.init_of(call)

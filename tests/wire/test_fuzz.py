@@ -11,7 +11,7 @@ from keyway.cryptoki import Call, call_named
 from keyway.wire import WireError, decode_fused, decode_reply, decode_request, encode_reply, encode_request
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=3000)
 @given(bodies())
 def test_values_or_an_error(sample: tuple[str, Call, bytes]) -> None:
     direction, call, body = sample
@@ -29,7 +29,7 @@ def test_values_or_an_error(sample: tuple[str, Call, bytes]) -> None:
     assert encode_request(call, values).body == body
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(bodies())
 def test_values_or_an_error_when_fused(sample: tuple[str, Call, bytes]) -> None:
     _, call, body = sample

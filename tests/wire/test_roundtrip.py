@@ -48,7 +48,7 @@ A_SEARCH = call_named("C_FindObjectsInit")
 
 @pytest.mark.parametrize("call", strategies.SENT, ids=lambda call: call.name)
 def test_each_call(call: Call) -> None:
-    @settings(max_examples=20, deadline=None, database=None)
+    @settings(max_examples=20, database=None)
     @given(st.data())
     def run(data: st.DataObject) -> None:
         values = data.draw(strategies.requests(call))
@@ -60,7 +60,7 @@ def test_each_call(call: Call) -> None:
     run()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(strategies.fusable, st.data())
 def test_fused(call: Call, data: st.DataObject) -> None:
     init_values = data.draw(strategies.requests(CALLS[call.init - 1]))
@@ -69,7 +69,7 @@ def test_fused(call: Call, data: st.DataObject) -> None:
     assert decode_fused(call, object_, body) == (init_values, values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(strategies.templates, strategies.queries, strategies.answers)
 def test_templates(template: Any, query: Any, answer: Any) -> None:
     call = call_named("C_GetAttributeValue")
@@ -78,7 +78,7 @@ def test_templates(template: Any, query: Any, answer: Any) -> None:
     assert decode_reply(call, encode_reply(call, [answer])) == (answer,)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(strategies.parameters(depth=2), strategies.parameters(depth=2, reply=True))
 def test_parameters(parameter: Any, written: Any) -> None:
     mechanism = Mechanism(1, parameter)
