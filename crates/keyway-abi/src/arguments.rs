@@ -118,7 +118,7 @@ unsafe fn read_one<'a>(
 }
 
 /// Whether the mechanism of this call has its `message` shape, if there is one.
-const fn takes_message_shape(call: &Call) -> bool {
+pub(crate) const fn takes_message_shape(call: &Call) -> bool {
     matches!(
         call.number,
         C_MESSAGEENCRYPTINIT

@@ -261,8 +261,9 @@ unsafe fn write_string(s: &Structure<'_>, index: usize, kind: MemberKind, bytes:
             }
             Bytes::Null(length) => length,
         };
-        if let MemberKind::String(index) = kind {
-            update(s.place(usize::from(index)), &number(length)?);
+        match kind {
+            MemberKind::String(index) if s.is_out(index) => update(s.place(usize::from(index)), &number(length)?),
+            _ => {}
         }
     }
     Ok(())

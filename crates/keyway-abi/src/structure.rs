@@ -39,6 +39,11 @@ impl<'o> Structure<'o> {
         self.members().filter(|(_, member)| member.kind != MemberKind::Length)
     }
 
+    /// Whether the token may write this member.
+    pub(crate) fn is_out(&self, index: u8) -> bool {
+        self.shape.members[usize::from(index)].out
+    }
+
     /// Where a member lies.
     pub(crate) fn place(&self, index: usize) -> *mut u8 {
         self.base.wrapping_add(self.layout.offsets[index])

@@ -75,7 +75,7 @@ impl<'v> Arguments<'v> {
         let mut values = values.iter();
         for kind in call.args {
             if kind.in_request() {
-                arguments.push(*kind, values.next().ok_or(CKR_GENERAL_ERROR)?, message)?;
+                arguments.push(call, *kind, values.next().ok_or(CKR_GENERAL_ERROR)?, message)?;
             } else {
                 arguments.pointer(null_mut::<u8>());
             }
@@ -101,7 +101,7 @@ impl<'v> Arguments<'v> {
         Ok(())
     }
 
-    fn push(&mut self, kind: Kind, value: &'v Value<'v>, message: Message) -> Result<(), u64> {
+    fn push(&mut self, call: &Call, kind: Kind, value: &'v Value<'v>, message: Message) -> Result<(), u64> {
         match value {
             Value::Ulong(value) => self.number(*value)?,
             Value::Bool(value) => self.ulong(CK_ULONG::from(*value)),
@@ -121,7 +121,7 @@ impl<'v> Arguments<'v> {
             }
             Value::Label(label) => self.pointer(label.map_or(null_mut(), |label| label.as_ptr().cast_mut())),
             Value::Mechanism(mechanism) => {
-                let (pointer, built) = build_mechanism(&mut self.arena, mechanism.as_ref())?;
+                let (pointer, built) = build_mechanism(&mut self.arena, call, mechanism.as_ref())?;
                 self.pointer(pointer);
                 self.pending.push(Pending::Parameter(built));
             }

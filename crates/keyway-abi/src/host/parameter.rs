@@ -4,6 +4,7 @@
 
 use super::arena::Arena;
 use super::template::build_template;
+use crate::arguments::takes_message_shape;
 use crate::ctypes::{CK_MECHANISM, CK_ULONG};
 use crate::layout::layout;
 use crate::memory;
@@ -13,9 +14,9 @@ use crate::ulong::{narrow, widen};
 use core::mem::size_of;
 use core::ptr::null_mut;
 use keyway_wire::generated::rv::{CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR, CKR_MECHANISM_PARAM_INVALID};
-use keyway_wire::generated::shapes_of;
+use keyway_wire::generated::{message_shapes_of, shapes_of};
 use keyway_wire::shape;
-use keyway_wire::table::MemberKind;
+use keyway_wire::table::{Call, MemberKind};
 use keyway_wire::value::{Bytes, Mechanism, Member, Parameter};
 
 /// A parameter in C memory.
@@ -44,16 +45,39 @@ enum Part<'v> {
     Parameter(Built<'v>),
 }
 
-/// Builds a mechanism; NULL for None.
+/// Builds the mechanism of a call; NULL for None.
 pub(super) fn build_mechanism<'v>(
     arena: &mut Arena,
+    call: &Call,
+    mechanism: Option<&'v Mechanism<'v>>,
+) -> Result<(*mut CK_MECHANISM, Option<Built<'v>>), u64> {
+    let message = mechanism.map_or(&[][..], |mechanism| message_shapes_of(mechanism.mechanism));
+    if takes_message_shape(call) && !message.is_empty() {
+        build_shaped(arena, message, mechanism)
+    } else {
+        build_nested(arena, mechanism)
+    }
+}
+
+/// Builds a mechanism that lies in the parameter of another.
+fn build_nested<'v>(
+    arena: &mut Arena,
+    mechanism: Option<&'v Mechanism<'v>>,
+) -> Result<(*mut CK_MECHANISM, Option<Built<'v>>), u64> {
+    let shapes = mechanism.map_or(&[][..], |mechanism| shapes_of(mechanism.mechanism));
+    build_shaped(arena, shapes, mechanism)
+}
+
+fn build_shaped<'v>(
+    arena: &mut Arena,
+    shapes: &[u16],
     mechanism: Option<&'v Mechanism<'v>>,
 ) -> Result<(*mut CK_MECHANISM, Option<Built<'v>>), u64> {
     let Some(Mechanism { mechanism, parameter }) = mechanism else {
         return Ok((null_mut(), None));
     };
     let place = arena.allocate(size_of::<CK_MECHANISM>())?.cast::<CK_MECHANISM>();
-    let built = build_parameter(arena, shapes_of(*mechanism), parameter)?;
+    let built = build_parameter(arena, shapes, parameter)?;
     let value = CK_MECHANISM {
         mechanism: number(*mechanism)?,
         pParameter: built.pointer.cast(),
@@ -277,7 +301,7 @@ fn put_pointers<'v>(
                 Ok(Part::Nothing)
             }
             (MemberKind::Mechanism, Member::Mechanism(mechanism)) => {
-                let (pointer, _) = build_mechanism(arena, mechanism.as_ref())?;
+                let (pointer, _) = build_nested(arena, mechanism.as_ref())?;
                 s.set_pointer(index, pointer.cast());
                 Ok(Part::Nothing)
             }
@@ -346,14 +370,18 @@ fn read_member<'v>(
                         .collect(),
                 )
             }
-            (MemberKind::String(length), part) if out => {
-                let length = widen(s.ulong(usize::from(length)));
-                match part {
-                    Part::Bytes { pointer, room } if length <= *room as u64 => {
-                        Member::String(Bytes::Data(core::slice::from_raw_parts(*pointer, length as usize)))
-                    }
-                    _ => Member::String(Bytes::Null(length)),
-                }
+            // The length that the module left counts only where the standard lets it write one.
+            (MemberKind::String(length), Part::Bytes { pointer, room }) if out => {
+                let told = widen(s.ulong(usize::from(length)));
+                let written = if s.is_out(length) { told } else { *room as u64 };
+                Member::String(if written <= *room as u64 {
+                    Bytes::Data(core::slice::from_raw_parts(*pointer, written as usize))
+                } else {
+                    Bytes::Null(written)
+                })
+            }
+            (MemberKind::String(length), _) if out && s.is_out(length) => {
+                Member::String(Bytes::Null(widen(s.ulong(usize::from(length)))))
             }
             (MemberKind::StringSized(size), Part::Bytes { pointer, room }) if out => {
                 let length = widen(s.sized(size));
