@@ -124,7 +124,7 @@ static void newer_functions(void)
                   {"C_MessageSignInit", 82}, {"C_MessageVerifyInit", 87}},
       ends[] = {{"C_MessageEncryptFinal", 76}, {"C_MessageDecryptFinal", 81},
                 {"C_MessageSignFinal", 86}, {"C_MessageVerifyFinal", 91},
-                {"C_VerifySignatureFinal", 98}};
+                {"C_VerifySignatureFinal", 97}};
     for (size_t i = 0; i < COUNT(starts); i++) {
         CK_RV (*start)(CK_SESSION_HANDLE, CK_MECHANISM *, CK_OBJECT_HANDLE);
         memcpy(&start, &functions[starts[i].place], sizeof start);

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fidelity.outcomes import Outcome
-from tests.fidelity.suites import abi, pykcs11, python_pkcs11
+from tests.fidelity.suites import abi, pkcs11_tool, pykcs11, python_pkcs11
 from tests.fidelity.target import Target
 
 SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
     "abi": abi.run,
     "python-pkcs11": python_pkcs11.run,
     "pykcs11": pykcs11.run,
+    "pkcs11-tool": pkcs11_tool.run,
     "interfaces": abi.run_interfaces,
 }
 """All suites by name. "interfaces" is none to compare: SoftHSM has no such functions."""
