@@ -61,7 +61,7 @@ unsafe fn mechanism_at<'a>(pointer: *const CK_MECHANISM, level: usize) -> Result
 }
 
 /// Reads a parameter that has one of these shapes if it has the size of one; else it is bytes.
-unsafe fn read_shaped<'a>(
+pub(crate) unsafe fn read_shaped<'a>(
     shapes: &[u16],
     pointer: *mut u8,
     length: CK_ULONG,

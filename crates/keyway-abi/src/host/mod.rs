@@ -6,6 +6,8 @@ mod confine;
 mod information;
 mod library;
 mod parameter;
+#[cfg(test)]
+mod parameter_tests;
 mod template;
 
 pub use arguments::{Arguments, Message};
