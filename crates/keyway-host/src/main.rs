@@ -7,16 +7,18 @@ mod execute;
 mod frames;
 mod options;
 mod pace;
+mod seed;
 mod serve;
 mod sessions;
 
 use execute::Context;
-use keyway_abi::host::{confine, inherit, Library};
+use keyway_abi::host::{confine, inherit, inherit_packets, Library};
 use keyway_wire::VERSION;
 use options::Options;
 use serve::Server;
 use std::fmt::Display;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
 const NOT_UNDERSTOOD: i32 = 2;
@@ -24,23 +26,41 @@ const NO_MODULE: i32 = 3;
 
 fn main() {
     let options = Options::parse(std::env::args_os().skip(1)).unwrap_or_else(|usage| fail(NOT_UNDERSTOOD, usage));
-    let stream = confine(options.descriptor)
-        .and_then(|()| inherit(options.descriptor))
-        .unwrap_or_else(|error| {
-            fail(
-                NOT_UNDERSTOOD,
-                format_args!("descriptor {}: {error}", options.descriptor),
-            )
-        });
+    let socket = confine(options.descriptor).and_then(|()| Socket::inherit(&options));
+    let socket = socket.unwrap_or_else(|error| {
+        let descriptor = options.descriptor;
+        fail(NOT_UNDERSTOOD, format_args!("descriptor {descriptor}: {error}"))
+    });
     let module = options.module.display();
     let library =
         Library::load(&options.module).unwrap_or_else(|error| fail(NO_MODULE, format_args!("{module} {error}")));
+    let context = Context::new(library);
+    let (stream, context) = match socket {
+        Socket::Client(stream) => (stream, context),
+        Socket::Seed(packets) => seed::serve(packets, context),
+    };
     if let Err(error) = agree(&stream) {
         fail(NOT_UNDERSTOOD, error);
     }
-    match Server::new(Context::new(library), stream, options.threads) {
+    match Server::new(context, stream, options.threads) {
         Ok(server) => server.run(),
         Err(error) => fail(NOT_UNDERSTOOD, error),
+    }
+}
+
+/// What the inherited descriptor is.
+enum Socket {
+    Client(UnixStream),
+    Seed(OwnedFd),
+}
+
+impl Socket {
+    fn inherit(options: &Options) -> std::io::Result<Self> {
+        if options.seed {
+            inherit_packets(options.descriptor).map(Self::Seed)
+        } else {
+            inherit(options.descriptor).map(Self::Client)
+        }
     }
 }
 

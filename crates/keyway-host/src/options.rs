@@ -12,6 +12,8 @@ const THREADS: usize = 8;
 pub struct Options {
     /// The number of the inherited socket.
     pub descriptor: i32,
+    /// Whether that socket takes the packets of a seed (seed.rs) instead of the wire.
+    pub seed: bool,
     /// How many threads may call the module.
     pub threads: usize,
     /// The vendor module.
@@ -24,18 +26,19 @@ pub struct Usage;
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("usage: keyway-host --fd N [--threads N] MODULE")
+        f.write_str("usage: keyway-host --fd N [--seed] [--threads N] MODULE")
     }
 }
 
 impl Options {
     /// Reads the arguments behind the program's name.
     pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Self, Usage> {
-        let (mut descriptor, mut threads, mut module) = (None, THREADS, None);
+        let (mut descriptor, mut seed, mut threads, mut module) = (None, false, THREADS, None);
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.to_str() {
                 Some("--fd") => descriptor = Some(number(args.next())?),
+                Some("--seed") => seed = true,
                 Some("--threads") => threads = number(args.next())?,
                 Some(option) if option.starts_with('-') => return Err(Usage),
                 _ if module.is_none() => module = Some(PathBuf::from(arg)),
@@ -45,6 +48,7 @@ impl Options {
         match (descriptor, module) {
             (Some(descriptor), Some(module)) if descriptor >= 0 && threads > 0 => Ok(Self {
                 descriptor,
+                seed,
                 threads,
                 module,
             }),
@@ -70,15 +74,23 @@ mod tests {
     fn options_are_read_in_any_order() {
         let expected = Options {
             descriptor: 3,
+            seed: true,
             threads: 1,
             module: "/lib/hsm.so".into(),
         };
         assert_eq!(
-            parse(&["--fd", "3", "--threads", "1", "/lib/hsm.so"]),
+            parse(&["--fd", "3", "--seed", "--threads", "1", "/lib/hsm.so"]),
             Ok(expected.clone())
         );
-        assert_eq!(parse(&["/lib/hsm.so", "--threads", "1", "--fd", "3"]), Ok(expected));
-        assert_eq!(parse(&["--fd", "3", "m"]).map(|options| options.threads), Ok(THREADS));
+        assert_eq!(
+            parse(&["/lib/hsm.so", "--threads", "1", "--fd", "3", "--seed"]),
+            Ok(expected)
+        );
+        let least = parse(&["--fd", "3", "m"]);
+        assert_eq!(
+            least.map(|options| (options.threads, options.seed)),
+            Ok((THREADS, false))
+        );
     }
 
     #[test]

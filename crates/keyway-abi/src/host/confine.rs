@@ -1,7 +1,7 @@
 //! What a module host gives up before it loads foreign code.
 
 use std::io::{Error, Result};
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// Gives up what a module host does not need: new privileges, core dumps, being looked into, outliving its parent, and every
@@ -40,11 +40,23 @@ fn check(result: libc::c_int) -> Result<()> {
     Ok(())
 }
 
-/// The socket that the parent left open under this number.
+/// The stream socket that the parent left open under this number.
 ///
 /// # Errors
 /// The number is not that of a stream socket.
 pub fn inherit(descriptor: RawFd) -> Result<UnixStream> {
+    Ok(UnixStream::from(inherit_socket(descriptor, libc::SOCK_STREAM)?))
+}
+
+/// The socket of packets that the parent left open under this number.
+///
+/// # Errors
+/// The number is not that of such a socket.
+pub fn inherit_packets(descriptor: RawFd) -> Result<OwnedFd> {
+    inherit_socket(descriptor, libc::SOCK_SEQPACKET)
+}
+
+fn inherit_socket(descriptor: RawFd, wanted: libc::c_int) -> Result<OwnedFd> {
     let mut kind: libc::c_int = 0;
     let mut length = core::mem::size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the option is an int, and there is room for one.
@@ -57,11 +69,11 @@ pub fn inherit(descriptor: RawFd) -> Result<UnixStream> {
             &mut length,
         )
     })?;
-    if kind != libc::SOCK_STREAM {
+    if kind != wanted {
         return Err(Error::from_raw_os_error(libc::EPROTOTYPE));
     }
     // SAFETY: the descriptor is open, and by the contract with the parent it is this process's to own.
-    Ok(unsafe { UnixStream::from_raw_fd(descriptor) })
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Ends the process at once: a vendor module's own clean-up at exit may hang or crash.

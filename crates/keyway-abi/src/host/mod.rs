@@ -3,6 +3,7 @@
 mod arena;
 mod arguments;
 mod confine;
+mod fork;
 mod information;
 mod library;
 mod parameter;
@@ -11,5 +12,6 @@ mod parameter_tests;
 mod template;
 
 pub use arguments::{Arguments, Message};
-pub use confine::{confine, end_now, inherit};
+pub use confine::{confine, end_now, inherit, inherit_packets};
+pub use fork::{fork_alone, thread_count, Fork};
 pub use library::{Library, LoadError};
