@@ -6,13 +6,15 @@ from pathlib import Path
 
 from tests.daemon.harness import softhsm, until
 from tests.daemon.raw import RawClient
-from tests.daemon.tokens import generate_rsa, login, open_session, slot_of, slots
+from tests.daemon.tokens import generate_rsa, login, make, open_session, slot_of, slots
 
-from keyway.cryptoki import RV
+from keyway.cryptoki import RV, call_numbered
 
 
 def host_of(daemon, context=-1):
-    (host,) = sorted(daemon.contexts(), key=lambda each: each["age"], reverse=True)[context]["hosts"].values()
+    """The host of a context, in the order in which they were opened."""
+    contexts = sorted(daemon.contexts(), key=lambda each: int(each["context"].partition("-")[2]))
+    (host,) = contexts[context]["hosts"].values()
     return host
 
 
@@ -130,14 +132,36 @@ def test_a_client_that_vanishes_in_a_call_has_its_host_killed(start, home):
 
 def test_a_hung_call_is_ended_by_call_timeout(start, home):
     daemon = start(softhsm(home, call_timeout=1))
+    make(daemon, "demo")
     with RawClient(daemon.socket) as client, RawClient(daemon.socket) as bystander:
-        client.initialize()
-        bystander.initialize()
+        for each in (client, bystander):
+            each.initialize()
+            open_session(each, slot_of(each, "demo"))
         os.kill(host_of(daemon, 0), signal.SIGSTOP)
-        assert client.call("C_GetInfo", True)[0] == RV.CKR_DEVICE_ERROR
+        assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_ERROR
         client.good("C_GetInfo", True)
-        bystander.good("C_GetInfo", True)
-    assert daemon.events("call timed out")[0]["call"] == "C_GetInfo"
+        bystander.good("C_GetSessionInfo", True, target=1)
+    assert daemon.events("call timed out")[0]["call"] == "C_GetSessionInfo"
+
+
+def test_a_call_that_needs_no_session_is_made_again_on_the_next_host(daemon):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        slot = slot_of(client, "demo")
+        host = host_of(daemon)
+        os.kill(host, signal.SIGSTOP)
+        client.send_call("C_GetInfo", True)
+        client.send_call("C_OpenSession", 4, 1, target=slot)
+        client.send_call("C_InitToken", b"", None, target=slot)
+        until(lambda: daemon.contexts()[0]["in_flight"] == 3, "the calls are under way")
+        os.kill(host, signal.SIGKILL)
+        replies = [client.receive().header for _ in range(3)]
+        assert {(call_numbered(reply.call).name, reply.rv) for reply in replies} == {
+            ("C_GetInfo", RV.CKR_OK),
+            ("C_OpenSession", RV.CKR_OK),
+            ("C_InitToken", RV.CKR_DEVICE_ERROR),
+        }
+        client.good("C_GetSessionInfo", True, target=1)
 
 
 def test_what_a_host_is_given(daemon, home):

@@ -1,6 +1,7 @@
 """One module host: a process of its own around one vendor module, and the stream to it."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from typing import Final
 
 from keyway.wire.header import VERSION_BYTE
 
-__all__ = ["INHERITED", "Host", "HostError", "HostSettings", "describe_exit", "start"]
+__all__ = ["INHERITED", "Host", "HostError", "HostSettings", "describe_exit", "greet", "spawn", "start"]
 
 INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ")
 """What a host gets of the daemon's environment; the rest may hold secrets or change the module's behaviour by accident."""
@@ -55,17 +56,52 @@ class Host:
         exited: Done with the exit status when the process has ended and been reaped; negative is a signal's number.
     """
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, name: str, pid: int) -> None:
+        """Take charge of a process. Somebody must call `note_exit` when it has been reaped.
+
+        Args:
+            name: The backend's name.
+            pid: The process, not yet reaped.
+
+        Raises:
+            ProcessLookupError: It has been reaped.
+        """
+        self._loop = asyncio.get_running_loop()
         self.name = name
-        self.pid = process.pid
+        self.pid = pid
         self.transport: asyncio.Transport
-        self.exited: asyncio.Future[int] = loop.create_future()
-        self._loop = loop
-        self._process = process
+        self.exited: asyncio.Future[int] = self._loop.create_future()
         self._ending: asyncio.TimerHandle | None = None
+        self._pidfd = os.pidfd_open(pid)
+
+    def watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Reap the process when it ends; for a child of this process."""
+
+        def reap() -> None:
+            if (status := process.poll()) is not None:
+                self._loop.remove_reader(self._pidfd)
+                self.note_exit(status)
+
         # A pidfd is readable once the process has ended: no signal handler, no thread, no zombie.
-        self._pidfd = os.pidfd_open(process.pid)
-        loop.add_reader(self._pidfd, self._reap)
+        self._loop.add_reader(self._pidfd, reap)
+
+    def note_exit(self, status: int) -> None:
+        """Take note that the process has ended and been reaped.
+
+        Args:
+            status: Its exit status; negative is a signal's number.
+        """
+        if self.exited.done():
+            return
+        os.close(self._pidfd)
+        if self._ending is not None:
+            self._ending.cancel()
+        self.exited.set_result(status)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the process has ended, or has closed the stream, which is often seen first."""
+        return self.exited.done() or self.transport.is_closing()
 
     def end(self, grace: float) -> None:
         """Close the stream, which tells the host to end, and kill it if it does not.
@@ -80,7 +116,8 @@ class Host:
     def kill(self) -> None:
         """End the process at once."""
         if not self.exited.done():
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     async def wait_ended(self, grace: float) -> int:
         """Wait until the process has ended, killing it after a while, and return its exit status."""
@@ -90,16 +127,6 @@ class Host:
         except TimeoutError:
             self.kill()
             return await self.exited
-
-    def _reap(self) -> None:
-        status = self._process.poll()
-        if status is None:
-            return
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
-        if self._ending is not None:
-            self._ending.cancel()
-        self.exited.set_result(status)
 
 
 def describe_exit(status: int) -> str:
@@ -140,42 +167,76 @@ async def start(settings: HostSettings, errors: int) -> Host:
     Raises:
         HostError: It could not be started, or did not load its module in time.
     """
-    loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            process = spawn(settings, theirs.fileno(), errors)
+        except BaseException:
+            ours.close()
+            raise
+    host = Host(settings.name, process.pid)
+    host.watch(process)
+    await greet(host, ours, settings)
+    return host
+
+
+def spawn(settings: HostSettings, descriptor: int, errors: int, *options: str) -> subprocess.Popen[bytes]:
+    """Start keyway-host.
+
+    Args:
+        settings: What to start.
+        descriptor: The socket that it is to serve; the caller closes its own copy.
+        errors: Descriptor for its standard output and error.
+        options: More options for its command line.
+
+    Raises:
+        HostError: It could not be started.
+    """
+    arguments = [
+        str(settings.binary),
+        "--fd",
+        str(descriptor),
+        "--threads",
+        str(settings.threads),
+        *options,
+        str(settings.module),
+    ]
     try:
-        with theirs:
-            arguments = [
-                str(settings.binary),
-                "--fd",
-                str(theirs.fileno()),
-                "--threads",
-                str(settings.threads),
-                str(settings.module),
-            ]
-            process = subprocess.Popen(  # noqa: ASYNC220 - returns when exec is done, about a millisecond
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                env=settings.environment,
-                cwd=settings.working_directory,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+        return subprocess.Popen(  # Returns when exec is done, about a millisecond.
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            env=settings.environment,
+            cwd=settings.working_directory,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )
     except OSError as error:
-        ours.close()
         raise HostError(f"{error.filename or settings.binary}: {error.strerror}") from error
-    host = Host(settings.name, process, loop)
+
+
+async def greet(host: Host, stream: socket.socket, settings: HostSettings) -> None:
+    """Settle the version with a new host, which answers once its module is loaded. A host that does not is ended.
+
+    Args:
+        host: The host; gets its transport.
+        stream: Our end of the stream to it.
+        settings: What it was started with.
+
+    Raises:
+        HostError: It ended, speaks another version, or took too long.
+    """
+    loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    ours.setblocking(False)
-    transport, _ = await loop.create_unix_connection(lambda: _Greeting(ready), sock=ours)
-    host.transport = transport
+    stream.setblocking(False)
+    host.transport, _ = await loop.create_unix_connection(lambda: _Greeting(ready), sock=stream)
     try:
-        transport.write(bytes([VERSION_BYTE]))
+        host.transport.write(bytes([VERSION_BYTE]))
         async with asyncio.timeout(settings.timeout):
             await ready
     except BaseException as error:
-        transport.close()
+        host.transport.close()
         if not isinstance(error, HostError):
             host.kill()
         status = await host.wait_ended(1.0)
@@ -184,4 +245,3 @@ async def start(settings: HostSettings, errors: int) -> Host:
         if isinstance(error, HostError):
             raise HostError(f"{settings.module}: {error}: it {describe_exit(status)}") from error
         raise
-    return host

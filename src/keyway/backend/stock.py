@@ -8,8 +8,8 @@ from keyway.backend.host import Host, HostError, HostSettings, start
 
 __all__ = ["Stock"]
 
-PAUSES: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Seconds between attempts to start a host while they fail: each attempt costs a process."""
+PAUSES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds before the next attempt after so many that failed: each costs a process. One failure is taken for bad luck."""
 
 
 class Stock:
@@ -94,17 +94,24 @@ class Stock:
         try:
             host = await start(self._settings, self._errors)
         except HostError as error:
-            self._retry_at = asyncio.get_running_loop().time() + PAUSES[min(self.failures, len(PAUSES) - 1)]
-            self.failures += 1
-            self.error = str(error)
+            self.note_failure(str(error))
             self._failed(self.error)
             raise
         self._alive.add(host)
         host.exited.add_done_callback(lambda _: self._alive.discard(host))
         self.started += 1
+        return host
+
+    def note_success(self) -> None:
+        """Note that a host has come so far that its module is initialised."""
         self.failures = 0
         self.error = ""
-        return host
+
+    def note_failure(self, reason: str) -> None:
+        """Note that a host did not come so far, so that the next attempts have pauses between them."""
+        self._retry_at = asyncio.get_running_loop().time() + PAUSES[min(self.failures, len(PAUSES) - 1)]
+        self.failures += 1
+        self.error = reason
 
     def _add(self, host: Host) -> None:
         self._spares.append(host)
@@ -114,5 +121,5 @@ class Stock:
         return self._spares.pop(0) if self._spares else None
 
     def _count(self) -> int:
-        self._spares = [host for host in self._spares if not host.exited.done()]
+        self._spares = [host for host in self._spares if not host.is_gone]
         return len(self._spares)

@@ -96,11 +96,16 @@ class Backend:
                 rv, _ = await link.call(_INITIALIZE.number, self._initialize)
         except TimeoutError as error:
             link.host.kill()
-            raise BackendError(f"C_Initialize did not return in {self.options.start_timeout:g} s") from error
+            reason = f"C_Initialize did not return in {self.options.start_timeout:g} s"
+            self.stock.note_failure(reason)
+            raise BackendError(reason) from error
         except LinkLost as error:
-            raise BackendError("the host ended in C_Initialize") from error
+            reason = "the host ended in C_Initialize"
+            self.stock.note_failure(reason)
+            raise BackendError(reason) from error
         finally:
             turn.end()
+        self.stock.note_success()
         if rv:
             raise BackendError("C_Initialize failed", rv)
 

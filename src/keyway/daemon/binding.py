@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from keyway.backend.host import describe_exit
-from keyway.cryptoki import call_named
+from keyway.cryptoki import call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import Link, LinkLost, Owner
 from keyway.observe.log import event
@@ -47,6 +48,7 @@ class Binding:
         self._owner = owner
         self._name = name
         self._ending = ending
+        self._reaching = {name: asyncio.Lock() for name in backends}
 
     async def reach(self, backend: str) -> Link:
         """Return the stream to a backend's host, which is started if there is none.
@@ -54,33 +56,52 @@ class Binding:
         Raises:
             BackendError: The backend can't be reached.
         """
-        if (link := self.links.get(backend)) is not None:
-            return link
-        home = self.backends[backend]
+        async with self._reaching[backend]:
+            if (link := self.links.get(backend)) is not None:
+                return link
+            home = self.backends[backend]
+            # Spares may have died unnoticed, all at once for the same reason; a fresh host tells whether that reason lasts.
+            for _ in range(home.options.spares + 1):
+                try:
+                    return await self._try(home)
+                except BackendError as error:
+                    if error.rv is not None:
+                        raise
+            return await self._try(home)
+
+    async def _try(self, home: Backend) -> Link:
         link = Link(await home.host(), self._owner)
-        self.links[backend] = link
+        self.links[home.name] = link
         try:
             await home.initialise(link)
         except BackendError as error:
             self._end(link)
-            rv = "" if error.rv is None else f"{error.rv:#x}"
+            rv = {} if error.rv is None else {"rv": rv_name(error.rv)}
             event(
-                logging.ERROR, "module not initialised", backend=backend, context=self._name, reason=str(error), rv=rv
+                logging.ERROR, "module not initialised", backend=home.name, context=self._name, reason=str(error), **rv
             )
             raise
         return link
 
     async def finalise(self) -> int:
-        """Call C_Finalize of the modules and end their hosts. Return the first RV that is not CKR_OK, or CKR_OK."""
-        answer = 0
-        for link in list(self.links.values()):
-            try:
-                rv, _ = await link.call(_FINALIZE, b"")
-            except LinkLost:
-                continue
-            answer = answer or rv
+        """Call C_Finalize of the modules and end their hosts. Return the first RV that is not CKR_OK, or CKR_OK.
+
+        A module that takes too long is ended without; the context is over in any case.
+        """
+        rvs = await asyncio.gather(*map(self._finalise, list(self.links.values())))
         self.close()
-        return answer
+        return next(filter(None, rvs), 0)
+
+    async def _finalise(self, link: Link) -> int:
+        try:
+            async with asyncio.timeout(self._ending):
+                rv, _ = await link.call(_FINALIZE, b"")
+        except TimeoutError:
+            link.host.kill()
+            return 0
+        except LinkLost:
+            return 0
+        return rv
 
     def close(self) -> None:
         """End the hosts."""

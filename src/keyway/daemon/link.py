@@ -51,11 +51,13 @@ class Tracked:
         request: Its header as the client sent it.
         session: The session handle that it is about.
         turn: The turn that ends with it.
+        again: The frame as the client sent it, if it may be sent to another host when this one ends.
     """
 
     request: Frame
     session: int = 0
     turn: Turn | None = None
+    again: bytes | None = None
 
 
 class Link(asyncio.Protocol):

@@ -14,7 +14,7 @@ from keyway.daemon.link import Frame, Link, Tracked, reply_frame
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
-from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, ROUTES, TURNS, Route
+from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, REPEATED, ROUTES, TURNS, Route
 from keyway.gateway.slots import VirtualSlots
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply, decode_request, encode_reply
@@ -132,10 +132,14 @@ class Service:
         for handle in [handle for handle, of in self.bound.items() if of is link]:
             del self.bound[handle]
         binding.context.lose(link.name)
+        repeated = {each.request[3]: each.again for each in tracked if each.again is not None}
         for each in tracked:
             binding.context.not_opened(each.session)
         for frame in unanswered:
-            self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
+            if (again := repeated.get(frame[3])) is not None:
+                self._daemon.tasks.start(self._repeat(binding, frame, again), "repeated call")
+            else:
+                self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
         calls = [CALLS[frame[1] - 1].name for frame in unanswered]
         self._daemon.tasks.start(binding.report_lost(link, calls), "host ended")
         self.host_busy(False)
@@ -225,22 +229,35 @@ class Service:
                 return Answer(RV.CKR_OK, (empty_slot(self._daemon.view.name_of(frame[4])),))
         return answer
 
-    async def _send_late(self, binding: Binding, decision: Relay, route: Route, frame: Frame, data: bytes) -> None:
+    async def _repeat(self, binding: Binding, frame: Frame, data: bytes) -> None:
+        route = ROUTES[frame[1]]
+        decision = binding.context.decide(route, frame[4])
+        if isinstance(decision, Answer):
+            self._answer(frame, decision)
+        else:
+            await self._send_late(binding, decision, route, frame, data, again=False)
+
+    async def _send_late(
+        self, binding: Binding, decision: Relay, route: Route, frame: Frame, data: bytes, *, again: bool = True
+    ) -> None:
         """Send a request when its backend is reached and it is its turn."""
         try:
             link = await self._reach(binding, decision.backend)
         except BackendError:
-            self._answer(frame, self._own_answer(route, frame, data, ()))
+            if binding is self.binding:
+                self._answer(frame, self._own_answer(route, frame, data, ()))
             return
         exclusive = TURNS.get(frame[1])
         turn = None
         if exclusive is not None:
             turn = await self._daemon.backends[decision.backend].turns.take(exclusive)
         try:
-            if binding.links.get(decision.backend) is not link:
+            if binding is not self.binding:
+                pass  # The client has gone, or ended the context.
+            elif binding.links.get(decision.backend) is not link:
                 self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
             else:
-                self._send(binding.context, link, decision, route, frame, data, turn)
+                self._send(binding.context, link, decision, route, frame, data, turn, again=again)
         except WireError:
             self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
         finally:
@@ -248,7 +265,16 @@ class Service:
                 turn.end()
 
     def _send(
-        self, context: Context, link: Link, decision: Relay, route: Route, frame: Frame, data: bytes, turn: Turn | None
+        self,
+        context: Context,
+        link: Link,
+        decision: Relay,
+        route: Route,
+        frame: Frame,
+        data: bytes,
+        turn: Turn | None,
+        *,
+        again: bool = True,
     ) -> None:
         if frame[3] in link.in_flight:
             self._client.refuse("a request id is used twice at a time")
@@ -261,8 +287,9 @@ class Service:
             if chosen is not None and (refusal := context.opening(handle)) is not None:
                 self._answer(frame, refusal)
                 return
-        if self._needs_reply(route) or turn is not None or decision.target != frame[4]:
-            link.tracked[frame[3]] = Tracked(frame, handle, turn)
+        again = again and frame[1] in REPEATED
+        if self._needs_reply(route) or turn is not None or again or decision.target != frame[4]:
+            link.tracked[frame[3]] = Tracked(frame, handle, turn, data if again else None)
             link.in_flight[frame[3]] = frame
             # The reply to a posted call that changes sessions is needed here, if not by the client.
             flags = frame[2] & ~Flags.POSTED

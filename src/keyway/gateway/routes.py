@@ -5,7 +5,7 @@ from typing import Final
 
 from keyway.cryptoki import CALLS, Target
 
-__all__ = ["PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "ROUTES", "TURNS", "Route"]
+__all__ = ["PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "REPEATED", "ROUTES", "TURNS", "Route"]
 
 
 class Route(Enum):
@@ -61,6 +61,15 @@ a token, and those that read it (keyway.backend.turns). C_Initialize is exclusiv
 
 TURNS: Final = {call.number: _TAKES_TURNS[call.name] for call in CALLS if call.name in _TAKES_TURNS}
 """The same by call number."""
+
+REPEATED: Final = frozenset(
+    call.number
+    for call in CALLS
+    if call.name == "C_OpenSession"
+    or (call.repeat and ROUTES[call.number] in (Route.SLOT, Route.SLOT_INFO, Route.SLOT_LIST, Route.INFO))
+)
+"""Calls that are made once more on the next host when theirs ends under them: they need no state of the lost host, and leave
+none. A session that the lost host may have opened is gone with it."""
 
 PLAIN_WITH_OWN_SLOTS: Final = frozenset(
     number for number, route in ROUTES.items() if route in (Route.SESSION, Route.SESSION_INFO) and number not in TURNS
