@@ -6,7 +6,7 @@ __all__ = ["main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="keyway")
+@click.version_option(package_name="keyway", prog_name="keyway")
 def main() -> None:
     """A PKCS #11 gateway: use a token from anywhere, and go on when its module does not."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ async def _embedded(place: Place, command: tuple[str, ...] | None) -> int:
 
 async def _stay(place: Place, stop: asyncio.Event) -> int:
     for name, value in place.environment.items():
-        click.echo(f"export {name}={value}")
+        click.echo(f"export {name}={shlex.quote(value)}")
     click.echo("# Ready. Ctrl-C ends it.")
     await stop.wait()
     return 0

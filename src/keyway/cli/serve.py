@@ -9,7 +9,7 @@ import click
 
 from keyway.cli.daemon import make_daemon
 from keyway.cli.loop import run_loop
-from keyway.config import Config, ConfigError, load
+from keyway.config import Config, ConfigError, load, missing_modules
 from keyway.config.locate import host_binary
 from keyway.daemon.systemd import notify
 from keyway.transport.unix import AddressError
@@ -67,11 +67,6 @@ def _tell(first: asyncio.Event, second: asyncio.Event) -> None:
 def check(path: Path) -> None:
     """Check a configuration file: every mistake is told with its line."""
     config = _load(path)
-    missing = [
-        f"backend.{name}: {backend.module}: no such file"
-        for name, backend in config.backends.items()
-        if not backend.module.is_file()
-    ]
-    if missing:
+    if missing := missing_modules(path, config):
         raise click.ClickException("\n".join(missing))
     click.echo(f"{path}: good: {len(config.backends)} backend(s), {len(config.tokens)} token section(s)")

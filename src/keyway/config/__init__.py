@@ -1,7 +1,7 @@
 """The configuration: typed options, the loader, and where native parts are found."""
 
 from keyway.config.errors import ConfigError
-from keyway.config.load import load, parse
+from keyway.config.load import load, missing_modules, parse
 from keyway.config.options import BackendOptions, Config, LimitOptions, ListenOptions, LogOptions, TokenOptions
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "LogOptions",
     "TokenOptions",
     "load",
+    "missing_modules",
     "parse",
 ]

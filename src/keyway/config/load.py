@@ -13,7 +13,7 @@ from keyway.config.lines import line_of
 from keyway.config.options import BackendOptions, Config, LimitOptions, ListenOptions, LogOptions, TokenOptions
 from keyway.cryptoki import Uri, UriError
 
-__all__ = ["load", "parse"]
+__all__ = ["load", "missing_modules", "parse"]
 
 TYPE_NAMES = {
     int: "an integer",
@@ -70,6 +70,20 @@ def parse(text: str, name: str = "configuration") -> Config:
     if reader.problems:
         raise ConfigError(reader.problems)
     return config
+
+
+def missing_modules(path: Path, config: Config) -> list[str]:
+    """Tell, as problems, which modules of a configuration are not there.
+
+    Args:
+        path: The file that the configuration was read from.
+        config: The configuration.
+    """
+    reader = _Reader(path.read_text(encoding="utf-8"), str(path))
+    for name, backend in config.backends.items():
+        if not backend.module.is_file():
+            reader.wrong(("backend", name, "module"), f"{backend.module}: no such file")
+    return reader.problems
 
 
 class _Reader:

@@ -80,6 +80,17 @@ class BackendOptions:
         at_least=0,
         at_most=64,
     )
+    start: str = option(
+        "How hosts start. copy: as copies of a process that has the module loaded, which is faster by far; the gateway goes over to load by "
+        "itself if the module leaves threads running. load: each loads the module itself.",
+        "copy",
+        choices=("copy", "load"),
+    )
+    warm_up: bool = option(
+        "With start = copy: whether C_Initialize and C_Finalize are called once before the first copy is made, so that no client waits for "
+        "what a module does only the first time. Turn it off for a module that can't be initialised twice in one process.",
+        True,
+    )
     isolation: str = option(
         "How hosts are shared. client: each client has a host of its own.", "client", choices=("client",)
     )

@@ -1,0 +1,72 @@
+"""The other commands."""
+
+import sys
+
+import pytest
+
+from keyway.config.locate import module_library, softhsm_module
+
+
+def test_help_names_all_commands(keyway):
+    done = keyway("--help")
+    for command in ("check", "module", "run", "serve", "slots", "status", "up"):
+        assert f"  {command} " in done.stdout
+        assert keyway(command, "--help").returncode == 0
+
+
+def test_module(keyway):
+    assert keyway("module").stdout == f"{module_library()}\n"
+
+
+def test_version(keyway):
+    assert keyway("--version").stdout.startswith("keyway, version ")
+
+
+class TestCheck:
+    def test_good(self, keyway, tmp_path):
+        path = tmp_path / "k.toml"
+        path.write_text(f'[backend.s]\nmodule = "{softhsm_module()}"\n')
+        done = keyway("check", path)
+        assert done.returncode == 0
+        assert "good" in done.stdout
+
+    def test_every_mistake_is_told(self, keyway, tmp_path):
+        path = tmp_path / "k.toml"
+        path.write_text('[backend.s]\nmodule = "/m"\nspares = -1\n[log]\nlevel = "x"\n')
+        done = keyway("check", path)
+        assert done.returncode == 1
+        assert f"{path}:3: backend.s.spares: must be at least 0" in done.stderr
+        assert f"{path}:5: log.level: must be one of" in done.stderr
+
+    def test_a_module_that_is_not_there(self, keyway, tmp_path):
+        path = tmp_path / "k.toml"
+        path.write_text('\n[backend.s]\n\nmodule = "/no/such.so"\n')
+        done = keyway("check", path)
+        assert done.returncode == 1
+        assert f"{path}:4: backend.s.module: /no/such.so: no such file" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "slots"])
+def test_no_daemon_is_there(keyway, tmp_path, command):
+    done = keyway(command, "--socket", tmp_path / "none")
+    assert done.returncode == 1
+    assert "no daemon at" in done.stderr
+
+
+def test_serve_without_a_file(keyway, tmp_path):
+    done = keyway("serve", "-c", tmp_path / "none.toml")
+    assert done.returncode == 1
+    assert "can't be read" in done.stderr
+
+
+def test_status_and_slots_of_a_running_daemon(keyway):
+    done = keyway(
+        "run",
+        "--",
+        "sh",
+        "-c",
+        'python="$0"; "$python" -m keyway.cli status; "$python" -m keyway.cli slots',
+        sys.executable,
+    )
+    assert "backend softhsm:" in done.stdout
+    assert ": keyway (SoftHSM v2" in done.stdout
