@@ -10,7 +10,7 @@ import pytest
 from keyway.cli.client import Client
 from keyway.cli.tokens import slots_of
 from keyway.config.locate import module_library, softhsm_module
-from keyway.cryptoki import Null, unpadded
+from keyway.cryptoki import Null, TokenInfo, unpadded
 
 CONTRACT = {
     "KEYWAY_MODULE",
@@ -139,7 +139,8 @@ class TestUp:
         assert told.keys() >= CONTRACT
         with Client(Path(told["KEYWAY_ADDRESS"].removeprefix("unix:")), 20) as client:
             client.call("C_Initialize", 0, Null(), b"")
-            labels = [unpadded(client.call("C_GetTokenInfo", True, target=slot)[0].label) for slot in slots_of(client)]
+            tokens = [client.call("C_GetTokenInfo", True, target=slot)[0] for slot in slots_of(client)]
+            labels = [unpadded(token.label) for token in tokens if isinstance(token, TokenInfo)]
             assert "demo" in labels
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

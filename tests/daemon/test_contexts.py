@@ -2,13 +2,14 @@
 
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 from tests.daemon.harness import softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import generate_rsa, login, make, open_session, slot_of, slots
 
-from keyway.cryptoki import RV, call_numbered
+from keyway.cryptoki import CALLS, RV
 
 
 def host_of(daemon, context=-1):
@@ -84,13 +85,17 @@ def test_a_host_that_dies_while_nothing_is_called(daemon):
         open_session(client, slot, 2)
 
 
+def has_lost(daemon, count):
+    return daemon.contexts()[0]["lost_sessions"] == count
+
+
 def test_a_host_that_dies_again_and_again(daemon):
     with RawClient(daemon.socket) as client:
         client.initialize()
         for handle in range(1, 8):
             open_session(client, slot_of(client, "demo"), handle)
             os.kill(host_of(daemon), signal.SIGKILL)
-            until(lambda lost=handle: daemon.contexts()[0]["lost_sessions"] == lost, "the loss is seen")
+            until(partial(has_lost, daemon, handle), "the loss is seen")
         assert len(daemon.events("module host ended")) == 7
         client.good("C_Finalize")
     daemon.wait_quiet(spares=2)
@@ -156,7 +161,7 @@ def test_a_call_that_needs_no_session_is_made_again_on_the_next_host(daemon):
         until(lambda: daemon.contexts()[0]["in_flight"] == 3, "the calls are under way")
         os.kill(host, signal.SIGKILL)
         replies = [client.receive().header for _ in range(3)]
-        assert {(call_numbered(reply.call).name, reply.rv) for reply in replies} == {
+        assert {(CALLS[reply.call - 1].name, reply.rv) for reply in replies} == {
             ("C_GetInfo", RV.CKR_OK),
             ("C_OpenSession", RV.CKR_OK),
             ("C_InitToken", RV.CKR_DEVICE_ERROR),

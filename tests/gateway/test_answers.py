@@ -1,6 +1,6 @@
 import pytest
 
-from keyway.cryptoki import RV, Numbers, Room, Version
+from keyway.cryptoki import RV, ModuleInfo, Numbers, Room, SlotInfo, Version
 from keyway.cryptoki.constants import CKF_DONT_BLOCK
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable
 from keyway.gateway.decisions import Answer
@@ -41,7 +41,9 @@ def test_an_unreachable_backend_has_an_answer_for_every_route_of_sessions_and_sl
 
 def test_texts_have_the_width_of_the_standard():
     info = own_info(Version(1, 2))
+    assert isinstance(info, ModuleInfo)
     assert (len(info.manufacturer_id), len(info.library_description)) == (32, 32)
     slot = empty_slot("é" * 60)
+    assert isinstance(slot, SlotInfo)
     assert len(slot.slot_description) == 64
     slot.slot_description.decode()

@@ -15,7 +15,11 @@ class TwoBackends:
     """Slot 0 is slot 10 of `one`, slot 1 is slot 11 of `two`, slot 2 is a token that is not there."""
 
     def resolve(self, slot: int) -> BackendSlot | RV:
-        known = {0: BackendSlot("one", 10), 1: BackendSlot("two", 11), 2: RV.CKR_TOKEN_NOT_PRESENT}
+        known: dict[int, BackendSlot | RV] = {
+            0: BackendSlot("one", 10),
+            1: BackendSlot("two", 11),
+            2: RV.CKR_TOKEN_NOT_PRESENT,
+        }
         return known.get(slot, RV.CKR_SLOT_ID_INVALID)
 
 

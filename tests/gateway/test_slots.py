@@ -6,11 +6,9 @@ from keyway.cryptoki import RV, SlotInfo, TokenInfo, Uri, Version, padded
 from keyway.gateway.slots import BackendSlot, SeenSlot, TokenRule, all_slots, chosen_slots
 
 INFO = SlotInfo(padded("a slot", 64), padded("a maker", 32), 1, Version(1, 0), Version(1, 0))
-TOKEN = TokenInfo(
-    *(padded("a label", 32), padded("a maker", 32), padded("a model", 16), padded("s1", 16)),
-    *([0] * 11),
-    *(Version(1, 0), Version(1, 0), b"0" * 16),
-)
+NUMBERS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+NONE = Version(0, 0)
+TOKEN = TokenInfo(b"", padded("a maker", 32), padded("a model", 16), b"", *NUMBERS, NONE, NONE, bytes(16))
 
 
 def seen(backend, slot, label=None, serial="s1"):
