@@ -20,8 +20,8 @@ def start(home):
     """Starts daemons; at the end each must still be there, stop cleanly, and leave no process and no socket."""
     daemons = []
 
-    def start(config: str, log: str = LOG) -> RunningDaemon:
-        daemon = RunningDaemon(home, log + config)
+    def start(config: str, **options: list[str]) -> RunningDaemon:
+        daemon = RunningDaemon(home, LOG + config, **options)
         daemons.append(daemon)
         return daemon
 

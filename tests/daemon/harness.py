@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keyway.cli.client import Client
@@ -14,6 +14,7 @@ from keyway.config.locate import softhsm_module
 from keyway.daemon.control import STATUS
 
 DEADLINE = 20.0
+KEYWAY = (sys.executable, "-m", "keyway.cli")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE) -> None:
@@ -27,14 +28,14 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE)
 class RunningDaemon:
     """A daemon process with its configuration, socket and log in a directory of its own."""
 
-    def __init__(self, home: Path, config: str) -> None:
+    def __init__(self, home: Path, config: str, program: Sequence[str] = KEYWAY) -> None:
         self.socket = home / "k.sock"
         self.log_path = home / "log"
         path = home / "keyway.toml"
         path.write_text(f'[listen]\nsocket = "{self.socket}"\n{config}')
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "keyway.cli", "serve", "-c", str(path)],
+                [*program, "serve", "-c", str(path)],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONASYNCIODEBUG": ""},

@@ -109,7 +109,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause(self, reason: str) -> None:
         """Stop reading from the client, for one more reason."""
-        if not self._pauses:
+        if not self._pauses and not self._transport.is_closing():
             self._transport.pause_reading()
         self._pauses.add(reason)
 
