@@ -1,10 +1,10 @@
 """The hosts of one backend: a few wait with the module loaded, and all are started one after another."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from keyway.backend.host import Host, HostError, HostSettings, start
+from keyway.backend.host import Host, HostError
 
 __all__ = ["Stock"]
 
@@ -21,18 +21,16 @@ class Stock:
         error: Why the last start failed; empty when it did not.
     """
 
-    def __init__(self, settings: HostSettings, spares: int, errors: int, failed: Callable[[str], None]) -> None:
+    def __init__(self, bring: Callable[[], Awaitable[Host]], spares: int, failed: Callable[[str], None]) -> None:
         """Describe the backend; nothing is started yet.
 
         Args:
-            settings: How to start a host.
+            bring: Makes a host; called once at a time.
             spares: How many to have waiting.
-            errors: Descriptor for the hosts' output.
             failed: Called with the reason each time that a host can't be started.
         """
-        self._settings = settings
+        self._bring = bring
         self._wanted = spares
-        self._errors = errors
         self._failed = failed
         self._spares: list[Host] = []
         self._alive: set[Host] = set()
@@ -92,7 +90,7 @@ class Stock:
         if now < self._retry_at:
             raise HostError(self.error)
         try:
-            host = await start(self._settings, self._errors)
+            host = await self._bring()
         except HostError as error:
             self.note_failure(str(error))
             self._failed(self.error)

@@ -8,6 +8,7 @@ from typing import Final
 
 from keyway.backend.host import Host, HostError, HostSettings
 from keyway.backend.output import OutputReader
+from keyway.backend.source import Source
 from keyway.backend.stock import Stock
 from keyway.backend.turns import Turns
 from keyway.config import BackendOptions
@@ -68,10 +69,17 @@ class Backend:
             working_directory=options.working_directory,
             timeout=options.start_timeout,
         )
-        self.stock = Stock(settings, options.spares, self._output.descriptor, self._failed)
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
         self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"")).body
+        self._source = Source(
+            settings,
+            self._output.descriptor,
+            self._initialize if options.warm_up else None,
+            lambda reason: event(logging.INFO, "module hosts are not copies", backend=name, reason=reason),
+            copies=options.start == "copy",
+        )
+        self.stock = Stock(self._source.bring, options.spares, self._failed)
 
     async def host(self) -> Host:
         """Return a host whose module is loaded but not initialised; it belongs to the caller.
@@ -125,6 +133,7 @@ class Backend:
         """End the spares and wait until no host is left: those of clients end with these."""
         self.stock.close()
         await self.stock.wait_ended()
+        await self._source.close()
         self._output.close()
 
     def _failed(self, reason: str) -> None:
