@@ -64,8 +64,21 @@ class RunningDaemon:
 
     def hosts(self) -> set[int]:
         """The processes below the daemon, zombies too."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return set(map(int, children.split()))
+        found: set[int] = set()
+        parents = [self.process.pid]
+        while parents:
+            children = _children(parents.pop()) - found
+            found |= children
+            parents += children
+        return found
+
+    def seeds(self) -> set[int]:
+        """The hosts that others are copies of."""
+        return {pid for pid in _children(self.process.pid) if "--seed" in _command(pid)}
+
+    def copies(self) -> set[int]:
+        """The hosts that are copies."""
+        return {copy for seed in self.seeds() for copy in _children(seed)}
 
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
@@ -109,3 +122,17 @@ def backend(name: str, module: Path, **options: object) -> str:
     """Return a [backend] section. Options are TOML."""
     lines = [f"{key} = {value}" for key, value in options.items()]
     return "\n".join([f"[backend.{name}]", f'module = "{module}"', *lines, ""])
+
+
+def _children(pid: int) -> set[int]:
+    try:
+        return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+    except OSError:
+        return set()
+
+
+def _command(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:
+        return []

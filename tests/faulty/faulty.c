@@ -8,6 +8,7 @@
  *   crash-sign hang-sign slow-sign exit-sign    C_Sign
  *   hang                              every call after C_Initialize
  *   hang-finalize                     C_Finalize
+ *   thread                            C_Initialize leaves a thread running for ever
  *   garbage-length                    output lengths and counts far above what was asked for, with CKR_OK
  *   noise                             text on standard output and standard error
  *   short-interface                   C_GetInterface gives a 3.0 list that ends where version 3.0 ends
@@ -17,6 +18,7 @@
  * It has one slot (0) with a token "faulty", any session, no PIN. C_Sign gives the session's number of signatures so far and the data
  * reversed. Message encryption (3.0) XORs with 0x55, and writes a fresh IV (pIv) and a tag (pTag) as a token does.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,6 +69,12 @@ static int faulty(const char *word)
 
 static void crash(void) { *(volatile int *)0 = 1; }
 static void hang(void) { for (;;) pause(); }
+static void *sleep_for_ever(void *unused)
+{
+    for (;;) pause();
+    return unused;
+}
+
 static void delay(void)
 {
     const char *text = getenv("FAULTY_DELAY");
@@ -117,6 +125,10 @@ static ulong initialize(struct initialize_args *args)
     if (faulty("crash-init")) crash();
     if (faulty("hang-init")) hang();
     if (faulty("slow-init")) delay();
+    if (faulty("thread")) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, sleep_for_ever, NULL);
+    }
     if (faulty("fail-init")) return DEVICE_ERROR;
     flags_seen = args ? args->flags : 0;
     snprintf(reserved_seen, sizeof reserved_seen, "%s", args && args->reserved ? args->reserved : "");
