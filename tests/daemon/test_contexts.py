@@ -3,12 +3,12 @@
 import os
 import signal
 from functools import partial
-from pathlib import Path
 
 from tests.daemon.harness import softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import generate_rsa, login, make, open_session, slot_of, slots
 
+from keyway.config.locate import host_binary
 from keyway.cryptoki import CALLS, RV
 
 
@@ -50,9 +50,11 @@ def test_a_killed_host_costs_only_its_client(daemon):
         open_session(client, slot, 1)
         open_session(client, slot, 2)
         login(client, 1)
-        id_ = generate_rsa(client, 1, 4096)
-        until(lambda: daemon.contexts()[0]["in_flight"] or daemon.contexts()[1]["in_flight"], "the call is under way")
-        os.kill(host_of(daemon), signal.SIGKILL)
+        host = host_of(daemon)
+        os.kill(host, signal.SIGSTOP)  # So that the call is surely not over.
+        id_ = generate_rsa(client, 1)
+        until(lambda: sum(context["in_flight"] for context in daemon.contexts()), "the call is under way")
+        os.kill(host, signal.SIGKILL)
         frame = client.receive()
         assert (frame.header.id, frame.header.rv, frame.body) == (id_, RV.CKR_DEVICE_ERROR, b"")
         # The sessions are lost, and say so until they are closed.
@@ -169,16 +171,31 @@ def test_a_call_that_needs_no_session_is_made_again_on_the_next_host(daemon):
         client.good("C_GetSessionInfo", True, target=1)
 
 
-def test_what_a_host_is_given(daemon, home):
+WRAPPER = """#!/bin/sh
+(
+    env | sed 's/=.*//'
+    echo "cwd $(pwd)"
+    for descriptor in /proc/$$/fd/*; do echo "descriptor $(readlink $descriptor)"; done
+) > {told}
+exec {binary} "$@"
+"""
+
+
+def test_what_a_host_is_given(start, home, monkeypatch):
+    told = home / "told"
+    wrapper = home / "wrapper"
+    wrapper.write_text(WRAPPER.format(told=told, binary=host_binary()))
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("KEYWAY_HOST_BINARY", str(wrapper))
+    monkeypatch.setenv("SECRET_OF_THE_DAEMON", "1")
+    daemon = start(softhsm(home))
     with RawClient(daemon.socket) as client:
         client.initialize()
-        host = host_of(daemon)
-        environment = Path(f"/proc/{host}/environ").read_text().split("\0")
-        names = {variable.partition("=")[0] for variable in environment if variable}
-        assert names <= {"SOFTHSM2_CONF", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
-        assert "SOFTHSM2_CONF" in names
-        assert str(Path(f"/proc/{host}/cwd").readlink()) == "/"
-        # Of the daemon's sockets only the stream to it.
-        ours = {str(path.readlink()) for path in Path(f"/proc/{daemon.process.pid}/fd").iterdir() if path.is_symlink()}
-        theirs = [str(path.readlink()) for path in Path(f"/proc/{host}/fd").iterdir()]
-        assert not ours.intersection(name for name in theirs if name.startswith("socket:"))
+    lines = told.read_text().splitlines()
+    of_the_shell = {"PWD", "OLDPWD", "SHLVL", "_"}
+    names = {line for line in lines if " " not in line} - of_the_shell
+    assert names <= {"SOFTHSM2_CONF", "PATH", "HOME", "LANG", "LC_ALL", "TZ"}
+    assert "SOFTHSM2_CONF" in names
+    assert "cwd /" in lines
+    # Of sockets only the stream to the daemon: not the listener, not another client's.
+    assert len([line for line in lines if line.startswith("descriptor socket:")]) == 1
