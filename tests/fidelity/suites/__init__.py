@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fidelity.outcomes import Outcome
-from tests.fidelity.suites import abi, pkcs11_tool, pykcs11, python_pkcs11
+from tests.fidelity.suites import abi, java, pkcs11_tool, pykcs11, python_pkcs11
 from tests.fidelity.target import Target
 
 SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
@@ -13,6 +13,7 @@ SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
     "python-pkcs11": python_pkcs11.run,
     "pykcs11": pykcs11.run,
     "pkcs11-tool": pkcs11_tool.run,
+    "java": java.run,
     "interfaces": abi.run_interfaces,
 }
 """All suites by name. "interfaces" is none to compare: SoftHSM has no such functions."""
