@@ -32,7 +32,8 @@ def test_a_thousand_contexts_leave_nothing(start, home):
         else:
             use(daemon)
     daemon.wait_quiet(spares=2)
-    until(lambda: (daemon.descriptors(), len(daemon.hosts())) == before, "as many descriptors and processes as before")
+    # At most: when `before` was taken, the daemon may not have closed the connection that asked whether it is quiet.
+    until(lambda: daemon.descriptors() <= before[0] and len(daemon.hosts()) <= before[1], "no more than before")
     assert daemon.memory() - memory < 4 << 20
 
 
