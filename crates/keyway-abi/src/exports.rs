@@ -27,11 +27,13 @@ struct Interfaces([CK_INTERFACE; 3]);
 // SAFETY: the pointers in it point to statics that nobody writes.
 unsafe impl Sync for Interfaces {}
 
-/// All interfaces, the newest first: the first that fits is the answer of C_GetInterface.
+/// All interfaces. C_GetInterface answers with the first that fits, so an application that names no version gets 2.40: it
+/// may take a list of version 3 for a token that has the functions of version 3 (SunPKCS11 takes C_SessionCancel for
+/// granted then), and what the token behind a gateway has is not known before C_Initialize. Who names a version gets it.
 static INTERFACES: Interfaces = Interfaces([
-    interface(addr_of!(FUNCTION_LIST_3_2).cast()),
-    interface(addr_of!(FUNCTION_LIST_3_0).cast()),
     interface(addr_of!(FUNCTION_LIST).cast()),
+    interface(addr_of!(FUNCTION_LIST_3_0).cast()),
+    interface(addr_of!(FUNCTION_LIST_3_2).cast()),
 ]);
 
 /// The flag tells that the parent goes on after a fork.
@@ -144,7 +146,7 @@ pub unsafe extern "C" fn C_GetInterfaceList(pInterfacesList: *mut CK_INTERFACE, 
     narrow(rv).unwrap_or(CKR_FUNCTION_FAILED as CK_RV)
 }
 
-/// C_GetInterface: the newest interface that has the name, the version and the flags asked for.
+/// C_GetInterface: the oldest interface that has the name, the version and the flags asked for.
 ///
 /// # Safety
 /// As the standard says: NULL or a text, NULL or a version, NULL or where to put the pointer.
@@ -178,10 +180,15 @@ pub unsafe extern "C" fn C_GetInterface(
     }
 }
 
-/// Exports the three functions by which applications find a library, served by `$library`, a `&'static dyn Cryptoki`.
+/// Exports the three functions by which applications find a library, served by `$library`, a `&'static dyn Cryptoki`, and has
+/// it told when it is unloaded.
 #[macro_export]
 macro_rules! export {
     ($library:expr) => {
+        #[used]
+        #[link_section = ".fini_array"]
+        static UNLOADED: extern "C" fn() = $crate::guard::unloaded;
+
         /// C_GetFunctionList.
         ///
         /// # Safety

@@ -7,14 +7,14 @@ use core::ffi::c_void;
 use keyway_wire::generated::rv::{CKR_CRYPTOKI_NOT_INITIALIZED, CKR_GENERAL_ERROR, CKR_OK};
 use keyway_wire::table::Call;
 use keyway_wire::value::{Bytes, Value};
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, AssertUnwindSafe, RefUnwindSafe};
 use std::sync::OnceLock;
 
 /// Receives the reply of a call: its RV and its reply values.
 pub type Answer<'a> = dyn FnMut(u64, &[Value<'_>]) -> Result<(), u64> + 'a;
 
 /// What a Cryptoki library does behind its C functions.
-pub trait Cryptoki: Sync {
+pub trait Cryptoki: Sync + RefUnwindSafe {
     /// Whether calls may be made now, in this process.
     ///
     /// # Errors
@@ -26,6 +26,9 @@ pub trait Cryptoki: Sync {
 
     /// C_Finalize. Returns the RV.
     fn finalize(&'static self) -> u64;
+
+    /// The library goes, or the process ends: what it holds of the system is to be given back, as far as nobody uses it.
+    fn unload(&'static self);
 
     /// The mechanism of the session's active message operation to which `call` belongs.
     fn message_mechanism(&'static self, session: u64, call: &'static Call) -> Option<u64>;
@@ -64,6 +67,14 @@ pub fn guarded(body: impl FnOnce(&'static dyn Cryptoki) -> Result<u64, u64>) -> 
         Err(_) => CKR_GENERAL_ERROR,
     };
     narrow(rv).unwrap_or(CKR_GENERAL_ERROR as CK_RV)
+}
+
+/// Runs when the library is unloaded, or the process ends.
+pub extern "C" fn unloaded() {
+    if let Some(library) = LIBRARY.get() {
+        // There is nobody left to tell.
+        let _ = catch_unwind(|| library.unload());
+    }
 }
 
 /// Makes the call of a generated function.

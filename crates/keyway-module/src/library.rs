@@ -69,8 +69,9 @@ impl Library {
         None
     }
 
+    /// The context. Every function asks whether it is `ready` first, so whose process this is has been looked at.
     fn context(&'static self) -> Result<Arc<Context>, u64> {
-        let process = self.process().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?;
+        let process = self.process.get().ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)?;
         let context = read(&process.context).clone();
         context.ok_or(CKR_CRYPTOKI_NOT_INITIALIZED)
     }
@@ -131,6 +132,15 @@ impl Cryptoki for Library {
         process.initialized.store(false, Ordering::Release);
         let context = write(&process.context).take();
         context.map_or(CKR_CRYPTOKI_NOT_INITIALIZED, |context| context.close())
+    }
+
+    fn unload(&'static self) {
+        let Some(process) = self.process() else { return };
+        process.initialized.store(false, Ordering::Release);
+        // Another thread that is at it will not be waited for: the process may be about to end.
+        let context = process.context.try_write().ok().and_then(|mut context| context.take());
+        // Without C_Finalize, this closes the connection, which ends the context at the other end.
+        drop(context);
     }
 
     fn message_mechanism(&'static self, session: u64, call: &'static Call) -> Option<u64> {
