@@ -113,7 +113,7 @@ fn values_that_are_not_the_rows_are_not_encoded() {
     });
     for values in [
         &[][..],
-        &[data.clone()],
+        std::slice::from_ref(&data),
         &[room.clone(), data.clone()],
         &[data.clone(), room.clone(), room.clone()],
     ] {

@@ -141,6 +141,7 @@ pub fn command(module: &Path) -> Command {
 pub fn spawn(mut command: Command) -> (Child, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     ours.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    ours.set_write_timeout(Some(DEADLINE)).expect("a timeout");
     let child = command.stdin(OwnedFd::from(theirs)).spawn().expect("the host starts");
     (child, ours)
 }
