@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from tests.daemon.harness import RunningDaemon, softhsm
-from tests.daemon.tokens import make
+from tests.daemon.tokens import PIN, make
 
 LOG = '[log]\nformat = "json"\nlevel = "debug"\n'
 
@@ -34,6 +34,7 @@ def start(home):
             assert not [pid for pid in hosts if Path(f"/proc/{pid}").exists()]
         assert daemon.events("internal error") == []
         assert "Traceback" not in daemon.log()
+        assert PIN not in daemon.log()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from keyway.cryptoki.constants import (
 )
 from keyway.cryptoki.values import Attribute
 
-PIN = "12345678"
+PIN = "pin-7391-for-tests"
 OPEN = CKF_SERIAL_SESSION | CKF_RW_SESSION
 
 
