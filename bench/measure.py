@@ -271,6 +271,20 @@ def _accounting(subject: Subject, stats: Path) -> Iterator[list[Cost]]:
 
 
 def _cpu_us(pid: int) -> tuple[float, float]:
+    """CPU time of a process, and of its children and grandchildren that have ended, in microseconds.
+
+    A living child counts for what its own children have used: a module host may be a copy made by another one.
+    """
+    own, ended = _times_us(pid)
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            ended += _times_us(int(child))[1]
+        except FileNotFoundError:
+            continue
+    return own, ended
+
+
+def _times_us(pid: int) -> tuple[float, float]:
     """CPU time of a process and of its children that have ended, in microseconds (proc(5): stat, fields 14 to 17)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     user, system, children_user, children_system = (int(f) for f in fields[11:15])

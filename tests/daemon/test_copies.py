@@ -11,7 +11,7 @@ from tests.daemon.harness import backend, softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import label_of, login, make, open_session, slot_of, slots
 
-from keyway.cryptoki import RV
+from keyway.cryptoki import RV, Fill
 
 SOURCE = Path(__file__).parent.parent / "faulty" / "faulty.c"
 
@@ -23,6 +23,14 @@ def faulty_module(tmp_path_factory):
     module = tmp_path_factory.mktemp("faulty") / "faulty.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-pthread", "-o", module, SOURCE], check=True)
     return module
+
+
+@pytest.fixture
+def daemon(start, home):
+    """A daemon whose hosts are copies, with a token called demo."""
+    daemon = start(softhsm(home, start='"copy"'))
+    make(daemon, "demo")
+    return daemon
 
 
 def test_hosts_are_copies_of_one_seed(daemon):
@@ -67,7 +75,7 @@ def test_a_killed_seed_costs_its_copies_and_is_replaced(daemon):
 
 
 def test_a_module_that_leaves_threads_is_loaded_by_each_host(faulty_module, start):
-    daemon = start(backend("faulty", faulty_module, environment='{ FAULTY = "thread" }'))
+    daemon = start(backend("faulty", faulty_module, environment='{ FAULTY = "thread" }', start='"copy"'))
     with RawClient(daemon.socket) as client:
         client.initialize()
         assert label_of(client, 0) == "faulty"
@@ -78,19 +86,35 @@ def test_a_module_that_leaves_threads_is_loaded_by_each_host(faulty_module, star
 
 
 def test_a_warm_up_that_hangs_does_not_keep_clients_out(faulty_module, start):
-    daemon = start(backend("faulty", faulty_module, environment='{ FAULTY = "hang-finalize" }', start_timeout=1))
+    daemon = start(
+        backend("faulty", faulty_module, environment='{ FAULTY = "hang-finalize" }', start='"copy"', start_timeout=1)
+    )
     with RawClient(daemon.socket) as client:
         client.initialize()
         assert label_of(client, 0) == "faulty"
     until(lambda: not daemon.seeds(), "the hung seed has been killed")
 
 
-@pytest.mark.parametrize(("name", "value"), [("start", '"load"'), ("warm_up", "false")])
-def test_both_can_be_turned_off(start, home, name, value):
-    daemon = start(softhsm(home, **{name: value}))
+def test_hosts_load_the_module_unless_told_otherwise(start, home):
+    daemon = start(softhsm(home))
     make(daemon, "demo")
     daemon.wait_quiet(spares=2)
-    assert bool(daemon.seeds()) is (name == "warm_up")
-    with RawClient(daemon.socket) as client:
-        client.initialize()
-        assert slot_of(client, "demo") is not None
+    assert not daemon.seeds()
+
+
+def test_copies_need_no_warm_up(start, home):
+    daemon = start(softhsm(home, start='"copy"', warm_up="false"))
+    make(daemon, "demo")
+    daemon.wait_quiet(spares=2)
+    assert len(daemon.seeds()) == 1
+
+
+def test_copies_do_not_share_random_numbers(daemon):
+    numbers = []
+    for _ in range(8):
+        with RawClient(daemon.socket) as client:
+            client.initialize()
+            session = open_session(client, slot_of(client, "demo"))
+            (random,) = client.good("C_GenerateRandom", Fill(True, 32), target=session)
+            numbers.append(bytes(random))
+    assert len(set(numbers)) == 8

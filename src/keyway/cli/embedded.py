@@ -91,7 +91,9 @@ def _place(labels: tuple[str, ...], directory: Path | None) -> Iterator[Place]:
         tokens.mkdir(parents=True, exist_ok=True, mode=0o700)
         conf = home / "softhsm2.conf"
         conf.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
-        backend = BackendOptions(module=module, environment=MappingProxyType({"SOFTHSM2_CONF": str(conf)}))
+        environment = MappingProxyType({"SOFTHSM2_CONF": str(conf)})
+        # SoftHSM's random numbers come from OpenSSL, which notices a fork.
+        backend = BackendOptions(module=module, environment=environment, start="copy")
         config = Config(
             listen=ListenOptions(socket=home / "keyway.sock", mode=0o600),
             backends=MappingProxyType({"softhsm": backend}),

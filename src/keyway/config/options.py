@@ -81,10 +81,11 @@ class BackendOptions:
         at_most=64,
     )
     start: str = option(
-        "How hosts start. copy: as copies of a process that has the module loaded, which is faster by far; the gateway goes over to load by "
-        "itself if the module leaves threads running. load: each loads the module itself.",
-        "copy",
-        choices=("copy", "load"),
+        "How hosts start. load: each loads the module itself. copy: as copies of a process that has the module loaded, which is faster by "
+        "far. Only for a module that notices when its process is forked: one with a random number generator of its own that does not would "
+        "give all clients the same numbers. SoftHSM does notice. A module that leaves threads running is never copied.",
+        "load",
+        choices=("load", "copy"),
     )
     warm_up: bool = option(
         "With start = copy: whether C_Initialize and C_Finalize are called once before the first copy is made, so that no client waits for "
