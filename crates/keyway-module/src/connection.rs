@@ -3,13 +3,13 @@
 use crate::config::Address;
 use crate::frames::Frames;
 use crate::lock::lock;
-use crate::seats::{Reply, Seats, Turn};
+use crate::seats::{Bells, Reply, Seats, Turn};
 use crate::socket::Socket;
 use keyway_wire::generated::rv::{CKR_GENERAL_ERROR, CKR_HOST_MEMORY};
 use keyway_wire::limits::MAX_BODY;
 use keyway_wire::{flag, Header, WireError, HEADER_LENGTH, VERSION};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An output buffer that grew beyond this is not kept.
 const KEPT: usize = 1 << 20;
@@ -164,26 +164,35 @@ impl Connection {
     /// Waits for the reply to `id`; None if the connection is lost.
     fn wait(&self, id: u64) -> Option<Reply> {
         let mut seats = lock(&self.seats);
+        let mut bells = Bells::new();
         loop {
-            match seats.turn(id) {
-                Turn::Leave(reply) => return Some(reply),
+            let turn = seats.turn(id);
+            drop(seats);
+            for bell in bells.drain(..) {
+                bell.ring();
+            }
+            match turn {
+                Turn::Leave(reply, next) => {
+                    if let Some(bell) = next {
+                        bell.ring();
+                    }
+                    return Some(reply);
+                }
                 Turn::Lost => return None,
-                Turn::Sleep(bell) => seats = sleep(&bell, seats),
+                Turn::Sleep(bell) => {
+                    bell.wait();
+                    seats = lock(&self.seats);
+                }
                 Turn::Read(frames) => {
-                    drop(seats);
                     let reading = Reading {
                         connection: self,
                         done: false,
                     };
-                    seats = reading.read(frames, id);
+                    (seats, bells) = reading.read(frames, id);
                 }
             }
         }
     }
-}
-
-fn sleep<'a>(bell: &Condvar, seats: std::sync::MutexGuard<'a, Seats>) -> std::sync::MutexGuard<'a, Seats> {
-    bell.wait(seats).unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Appends a frame.
@@ -225,22 +234,22 @@ struct Reading<'c> {
 }
 
 impl<'c> Reading<'c> {
-    fn read(mut self, mut frames: Frames, id: u64) -> std::sync::MutexGuard<'c, Seats> {
+    /// Reads once and deals out what came. Returns the bells to be rung when the seats are free.
+    fn read(mut self, mut frames: Frames, id: u64) -> (MutexGuard<'c, Seats>, Bells) {
         let connection = self.connection;
         let count = connection.socket.receive(frames.room());
         frames.received(count);
         let mut seats = lock(&connection.seats);
-        if count == 0 {
-            connection.broken.store(true, Ordering::Relaxed);
-            seats.lose();
+        let bells = if count == 0 {
+            seats.lose()
         } else {
-            seats.deliver(frames, id);
-            if seats.is_lost() {
-                connection.shut();
-            }
+            seats.deliver(frames, id)
+        };
+        if seats.is_lost() {
+            connection.shut();
         }
         self.done = true;
-        seats
+        (seats, bells)
     }
 }
 
@@ -248,7 +257,8 @@ impl Drop for Reading<'_> {
     fn drop(&mut self) {
         if !self.done {
             self.connection.shut();
-            lock(&self.connection.seats).lose();
+            let bells = lock(&self.connection.seats).lose();
+            bells.iter().for_each(|bell| bell.ring());
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Nobody waits for a thread of its own: one of the waiting threads, the reader, reads for all. It hands each reply to the
 //! seat that it belongs to and wakes only that thread; when it leaves with its own, it wakes one other thread, which goes on reading.
+//! Bells are rung when the lock around the seats is free again, or the thread that wakes would sleep again at once.
 
 use crate::frames::Frames;
+use crate::lock::lock;
 use keyway_wire::Header;
-use std::sync::{Arc, Condvar};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A reply.
 #[derive(Debug)]
@@ -16,12 +18,40 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
+/// Wakes the one thread that waits for it.
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    rings: Condvar,
+}
+
+impl Bell {
+    /// Wakes the thread, now or when it comes to wait.
+    pub fn ring(&self) {
+        *lock(&self.rung) = true;
+        self.rings.notify_one();
+    }
+
+    /// Sleeps until the bell is rung.
+    pub fn wait(&self) {
+        let rung = lock(&self.rung);
+        let mut rung = self
+            .rings
+            .wait_while(rung, |rung| !*rung)
+            .unwrap_or_else(PoisonError::into_inner);
+        *rung = false;
+    }
+}
+
+/// Bells to be rung.
+pub type Bells = Vec<Arc<Bell>>;
+
 #[derive(Debug, Default)]
 struct Seat {
     /// How often the seat was taken; ids of earlier turns are not valid any more.
     turn: u32,
     state: State,
-    bell: Arc<Condvar>,
+    bell: Arc<Bell>,
 }
 
 #[derive(Debug, Default)]
@@ -50,14 +80,14 @@ pub struct Seats {
 /// What a thread is to do that waits for its reply.
 #[derive(Debug)]
 pub enum Turn {
-    /// Its reply is there; the seat is free again.
-    Leave(Reply),
+    /// Its reply is there; the seat is free again. The bell is that of the thread that is to read next.
+    Leave(Reply, Option<Arc<Bell>>),
     /// The connection is lost; the seat is free again.
     Lost,
     /// Read for all, then come back.
     Read(Frames),
     /// Sleep until the bell rings, then come back.
-    Sleep(Arc<Condvar>),
+    Sleep(Arc<Bell>),
 }
 
 impl Seats {
@@ -114,10 +144,8 @@ impl Seats {
         match std::mem::take(&mut seat.state) {
             State::Answered(reply) => {
                 self.release(index);
-                if self.frames.is_some() {
-                    self.wake_a_reader();
-                }
-                Turn::Leave(reply)
+                let next = self.frames.is_some().then(|| self.next_reader()).flatten();
+                Turn::Leave(reply, next)
             }
             _ if self.lost => {
                 self.release(index);
@@ -135,8 +163,9 @@ impl Seats {
         }
     }
 
-    /// Deals out what the owner of `reader` has read, and lets the next one read.
-    pub fn deliver(&mut self, mut frames: Frames, reader: u64) {
+    /// Deals out what the owner of `reader` has read, and lets the next one read. Returns the bells of the other owners.
+    pub fn deliver(&mut self, mut frames: Frames, reader: u64) -> Bells {
+        let mut bells = Vec::new();
         loop {
             match frames.next() {
                 Ok(Some((header, body))) => {
@@ -144,15 +173,15 @@ impl Seats {
                         return self.lose();
                     };
                     let seat = &mut self.seats[index];
-                    if !matches!(seat.state, State::Taken { .. }) {
+                    let State::Taken { asleep, .. } = seat.state else {
                         return self.lose();
-                    }
+                    };
                     seat.state = State::Answered(Reply {
                         header,
                         body: body.to_vec(),
                     });
-                    if header.id != reader {
-                        seat.bell.notify_one();
+                    if header.id != reader && asleep {
+                        bells.push(Arc::clone(&seat.bell));
                     }
                 }
                 Ok(None) => break,
@@ -160,25 +189,27 @@ impl Seats {
             }
         }
         self.frames = Some(frames);
+        bells
     }
 
-    /// No reply will come any more.
-    pub fn lose(&mut self) {
+    /// No reply will come any more. Returns the bells of all who wait.
+    pub fn lose(&mut self) -> Bells {
         self.lost = true;
-        for seat in &self.seats {
-            seat.bell.notify_one();
-        }
+        self.seats.iter().map(|seat| Arc::clone(&seat.bell)).collect()
     }
 
-    /// Wakes the thread that has waited longest: its reply is the likeliest to come next, and it is spared a second waking.
-    fn wake_a_reader(&self) {
+    /// The thread that has waited longest: its reply is the likeliest to come next, and it is spared a second waking.
+    fn next_reader(&self) -> Option<Arc<Bell>> {
         let since = |seat: &&Seat| match seat.state {
             State::Taken { since, asleep: true } => Some(since),
             _ => None,
         };
-        if let Some(seat) = self.seats.iter().filter(|seat| since(seat).is_some()).min_by_key(since) {
-            seat.bell.notify_one();
-        }
+        let longest = self
+            .seats
+            .iter()
+            .filter(|seat| since(seat).is_some())
+            .min_by_key(since)?;
+        Some(Arc::clone(&longest.bell))
     }
 
     fn find(&self, id: u64) -> Option<usize> {
