@@ -10,6 +10,8 @@ mod parameter;
 #[cfg(test)]
 mod parameter_tests;
 mod template;
+#[cfg(test)]
+mod template_tests;
 
 pub use arguments::{Arguments, Message};
 pub use confine::{confine, end_now, inherit, inherit_packets};
