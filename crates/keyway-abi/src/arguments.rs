@@ -11,7 +11,7 @@ use keyway_wire::generated::call::{
     C_WRAPKEYAUTHENTICATED,
 };
 use keyway_wire::generated::message_shapes_of;
-use keyway_wire::generated::rv::CKR_ARGUMENTS_BAD;
+use keyway_wire::generated::rv::{CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR};
 use keyway_wire::table::{Call, Kind};
 use keyway_wire::value::{Bytes, Mechanism, Numbers, ObjectsRoom, Output, Room, Value};
 
@@ -152,7 +152,7 @@ unsafe fn mechanism<'a>(call: &Call, pointer: *const CK_MECHANISM) -> Result<Opt
 /// Data beyond the room that the request told is left out: only a faulty peer sends such.
 ///
 /// # Errors
-/// CKR_GENERAL_ERROR: a number does not fit a CK_ULONG of this machine.
+/// CKR_GENERAL_ERROR: a number does not fit a CK_ULONG of this machine, or a buffer that is to be filled was not.
 ///
 /// # Safety
 /// `args` was read from these `words`, and what they point to can be written to where the standard says so.
@@ -194,12 +194,14 @@ unsafe fn write_one(
             (Some(Value::ObjectsRoom(room)), Value::Numbers(numbers)) => {
                 write_numbers(pointer, words[2].cast(), room.maximum, numbers)
             }
-            (Some(Value::Fill { length, .. }), Value::Bytes(Bytes::Data(data))) => {
-                if data.len() as u64 <= *length {
+            (Some(Value::Fill { buffer: true, length }), Value::Bytes(filled)) if success => match filled {
+                Bytes::Data(data) if data.len() as u64 == *length => {
                     memory::copy(data, pointer.cast());
+                    Ok(())
                 }
-                Ok(())
-            }
+                // Nobody is to take what was in the buffer before for random numbers.
+                _ => Err(CKR_GENERAL_ERROR),
+            },
             (Some(Value::Cell(Some(_))), Value::Cell(Some(number))) => memory::set_cell(pointer.cast(), *number),
             (Some(Value::Template(_)), Value::Template(answer)) => {
                 attributes::write_answer(pointer.cast::<CK_ATTRIBUTE>(), ulong(words[1]), answer)
@@ -241,4 +243,190 @@ unsafe fn write_numbers(array: *mut c_void, count: *mut CK_ULONG, capacity: u64,
     numbers
         .count
         .map_or(Ok(()), |number| unsafe { memory::set_cell(count, number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::ptr::null_mut;
+    use keyway_wire::call;
+    use keyway_wire::generated::call::{
+        C_FINDOBJECTS, C_GENERATERANDOM, C_GETSESSIONINFO, C_OPENSESSION, C_SIGN, C_WAITFORSLOTEVENT,
+    };
+    use keyway_wire::generated::rv::CKR_HOST_MEMORY;
+    use keyway_wire::limits::MAX_BODY;
+    use keyway_wire::value::{Info, SessionInfo};
+
+    fn word(number: usize) -> *mut c_void {
+        number as *mut c_void
+    }
+
+    fn pointer<T>(place: &mut T) -> *mut c_void {
+        core::ptr::from_mut(place).cast()
+    }
+
+    fn row(number: u16) -> &'static Call {
+        call(number).expect("a call")
+    }
+
+    fn read_all<'a>(number: u16, words: &[*mut c_void]) -> Result<Vec<Value<'a>>, u64> {
+        // SAFETY: the tests pass words that fit the row.
+        unsafe { read(row(number), words, || None) }
+    }
+
+    fn write_all(number: u16, words: &[*mut c_void], success: bool, reply: &[Value<'_>]) -> Result<(), u64> {
+        let args = read_all(number, words)?;
+        // SAFETY: as above.
+        unsafe { write(row(number), words, &args, success, reply) }
+    }
+
+    #[test]
+    fn null_empty_and_present_are_different_requests() {
+        let (mut data, mut length) = ([7_u8; 3], 64 as CK_ULONG);
+        let mut buffer = [0_u8; 64];
+        let room = |length, buffer| Value::Room(Room { length, buffer });
+        let data_at = pointer(&mut data);
+        for (words, bytes, out) in [
+            (
+                [data_at, word(3), pointer(&mut buffer), pointer(&mut length)],
+                Bytes::Data(&[7; 3]),
+                room(Some(64), true),
+            ),
+            (
+                [data_at, word(0), null_mut(), pointer(&mut length)],
+                Bytes::Data(&[]),
+                room(Some(64), false),
+            ),
+            (
+                [null_mut(), word(5), pointer(&mut buffer), null_mut()],
+                Bytes::Null(5),
+                room(None, true),
+            ),
+        ] {
+            assert_eq!(read_all(C_SIGN, &words), Ok(vec![Value::Bytes(bytes), out]));
+        }
+        assert_eq!(
+            read_all(C_SIGN, &[data_at, word(MAX_BODY + 1), null_mut(), null_mut()]),
+            Err(CKR_HOST_MEMORY)
+        );
+        assert_eq!(
+            read_all(C_SIGN, &[data_at, word(usize::MAX), null_mut(), null_mut()]),
+            Err(CKR_HOST_MEMORY)
+        );
+    }
+
+    #[test]
+    fn a_reply_never_writes_beyond_the_room_that_was_told() {
+        let (mut buffer, mut length) = ([0_u8; 8], 4 as CK_ULONG);
+        let mut reply = |told: u64, data: &'static [u8]| {
+            (buffer, length) = ([0; 8], 4);
+            let words = [null_mut(), word(0), pointer(&mut buffer), pointer(&mut length)];
+            let output = Output {
+                length: Some(told),
+                data: Some(data),
+            };
+            assert_eq!(write_all(C_SIGN, &words, true, &[Value::Output(output)]), Ok(()));
+            (buffer, length)
+        };
+        assert_eq!(reply(4, b"abcd"), (*b"abcd\0\0\0\0", 4));
+        assert_eq!(reply(2, b"ab"), (*b"ab\0\0\0\0\0\0", 2));
+        assert_eq!(reply(5, b"abcde"), ([0; 8], 5));
+        // Not even if the reply's length belies its data.
+        assert_eq!(reply(1, b"abcdefgh"), ([0; 8], 1));
+    }
+
+    #[test]
+    fn a_reply_never_has_more_numbers_than_there_is_room_for() {
+        let (mut array, mut count) = ([0 as CK_ULONG; 3], 9 as CK_ULONG);
+        let mut reply = |numbers: Vec<u64>| {
+            (array, count) = ([0; 3], 9);
+            let words = [pointer(&mut array), word(2), pointer(&mut count)];
+            let numbers = Numbers {
+                count: Some(numbers.len() as u64),
+                data: Some(numbers),
+            };
+            assert_eq!(
+                write_all(C_FINDOBJECTS, &words, true, &[Value::Numbers(numbers)]),
+                Ok(())
+            );
+            (array, count)
+        };
+        assert_eq!(reply(vec![5, 6]), ([5, 6, 0], 2));
+        assert_eq!(reply(vec![5, 6, 7]), ([0; 3], 3));
+        let words = [null_mut(), word(2), null_mut()];
+        let room = ObjectsRoom {
+            maximum: 2,
+            count: false,
+            buffer: false,
+        };
+        assert_eq!(read_all(C_FINDOBJECTS, &words), Ok(vec![Value::ObjectsRoom(room)]));
+    }
+
+    #[test]
+    fn a_buffer_is_filled_or_the_call_failed() {
+        let mut buffer = [0_u8; 4];
+        let words = [pointer(&mut buffer), word(4)];
+        let reply = |bytes| write_all(C_GENERATERANDOM, &words, true, &[Value::Bytes(bytes)]);
+        assert_eq!(reply(Bytes::Data(b"abc")), Err(CKR_GENERAL_ERROR));
+        assert_eq!(reply(Bytes::Data(b"abcde")), Err(CKR_GENERAL_ERROR));
+        assert_eq!(reply(Bytes::Null(4)), Err(CKR_GENERAL_ERROR));
+        assert_eq!(buffer, [0; 4]);
+        assert_eq!(reply(Bytes::Data(b"abcd")), Ok(()));
+        assert_eq!(buffer, *b"abcd");
+    }
+
+    #[test]
+    fn cells_are_written_and_null_is_left_alone() {
+        let mut slot = 7 as CK_ULONG;
+        let words = [word(1), pointer(&mut slot), null_mut()];
+        let args = read_all(C_WAITFORSLOTEVENT, &words);
+        assert_eq!(
+            args,
+            Ok(vec![Value::Ulong(1), Value::Cell(Some(7)), Value::Pointer(false)])
+        );
+        assert_eq!(
+            write_all(C_WAITFORSLOTEVENT, &words, false, &[Value::Cell(Some(u64::MAX))]),
+            Ok(())
+        );
+        assert_eq!(slot, CK_ULONG::MAX);
+        let nowhere = [word(1), null_mut(), null_mut()];
+        assert_eq!(
+            write_all(C_WAITFORSLOTEVENT, &nowhere, true, &[Value::Cell(Some(3))]),
+            Ok(())
+        );
+        // The arguments that have no request value count as C arguments all the same.
+        let mut session = 0 as CK_ULONG;
+        let words = [word(6), word(1), word(1), pointer(&mut session)];
+        assert_eq!(
+            read_all(C_OPENSESSION, &words),
+            Ok(vec![Value::Ulong(6), Value::Cell(Some(0))])
+        );
+        assert_eq!(write_all(C_OPENSESSION, &words, true, &[Value::Cell(Some(12))]), Ok(()));
+        assert_eq!(session, 12);
+    }
+
+    #[test]
+    fn a_structure_is_left_alone_when_the_call_failed() {
+        let mut info = crate::ctypes::CK_SESSION_INFO {
+            slotID: 1,
+            state: 1,
+            flags: 1,
+            ulDeviceError: 1,
+        };
+        let words = [pointer(&mut info)];
+        let told = SessionInfo {
+            slot: 2,
+            state: 3,
+            flags: 4,
+            device_error: u64::MAX,
+        };
+        let reply = [Value::Info(Some(Info::Session(told)))];
+        assert_eq!(write_all(C_GETSESSIONINFO, &words, false, &reply), Ok(()));
+        assert_eq!((info.slotID, info.ulDeviceError), (1, 1));
+        assert_eq!(write_all(C_GETSESSIONINFO, &words, true, &reply), Ok(()));
+        assert_eq!(
+            (info.slotID, info.state, info.flags, info.ulDeviceError),
+            (2, 3, 4, CK_ULONG::MAX)
+        );
+    }
 }

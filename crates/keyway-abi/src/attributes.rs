@@ -229,3 +229,179 @@ unsafe fn write_value(attribute: &CK_ATTRIBUTE, value: &AttributeValue<'_>) -> R
     };
     narrow(length).ok_or(CKR_GENERAL_ERROR)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::ptr::{from_mut, null_mut};
+    use keyway_wire::generated::attribute::{
+        CKA_ALLOWED_MECHANISMS, CKA_CLASS, CKA_LABEL, CKA_VALUE, CKA_WRAP_TEMPLATE,
+    };
+
+    fn attribute<T>(number: u64, value: *mut T, length: usize) -> CK_ATTRIBUTE {
+        CK_ATTRIBUTE {
+            type_: number as CK_ULONG,
+            pValue: value.cast(),
+            ulValueLen: length as CK_ULONG,
+        }
+    }
+
+    fn query(template: &[CK_ATTRIBUTE]) -> Result<Template<'_>, u64> {
+        // SAFETY: the tests build templates whose pointers and lengths are right.
+        unsafe { read_query(template.as_ptr(), template.len() as CK_ULONG) }
+    }
+
+    fn entries<'a>(values: &[(u64, AttributeValue<'a>)]) -> Vec<Attribute<'a>> {
+        let entry = |(attribute, value): &(u64, AttributeValue<'a>)| Attribute {
+            attribute: *attribute,
+            value: value.clone(),
+        };
+        values.iter().map(entry).collect()
+    }
+
+    fn answer(template: &mut [CK_ATTRIBUTE], values: &[(u64, AttributeValue<'_>)]) -> Result<(), u64> {
+        let answer = Template::Attributes(entries(values));
+        // SAFETY: as above.
+        unsafe { write_answer(template.as_mut_ptr(), template.len() as CK_ULONG, &answer) }
+    }
+
+    #[test]
+    fn values_travel_by_kind_only_if_their_length_fits_it() {
+        let mut class = 3 as CK_ULONG;
+        let mut mechanisms = [1 as CK_ULONG, CK_ULONG::MAX];
+        let mut label = *b"label";
+        let template = [
+            attribute(CKA_CLASS, from_mut(&mut class), ULONG),
+            attribute(CKA_CLASS, from_mut(&mut class), 3),
+            attribute(CKA_ALLOWED_MECHANISMS, mechanisms.as_mut_ptr(), 2 * ULONG),
+            attribute(CKA_LABEL, label.as_mut_ptr(), 5),
+            attribute(CKA_VALUE, null_mut::<u8>(), 9),
+        ];
+        // SAFETY: the pointers and lengths are right.
+        let read = unsafe { read_template(template.as_ptr(), 5) }.expect("a template");
+        let Template::Attributes(list) = read else {
+            panic!("NULL")
+        };
+        let values: Vec<_> = list.into_iter().map(|attribute| attribute.value).collect();
+        let short = &class.to_ne_bytes()[..3];
+        assert_eq!(
+            values,
+            [
+                AttributeValue::Number(3),
+                AttributeValue::Bytes(short),
+                AttributeValue::Numbers(vec![1, u64::MAX]),
+                AttributeValue::Bytes(b"label"),
+                AttributeValue::Null(9),
+            ]
+        );
+        // SAFETY: NULL is allowed.
+        assert_eq!(unsafe { read_template(core::ptr::null(), 4) }, Ok(Template::Null(4)));
+        // SAFETY: the count is refused before the pointer is followed.
+        let far = unsafe { read_template(template.as_ptr(), MAX_ATTRIBUTES as CK_ULONG + 1) };
+        assert_eq!(far, Err(CKR_HOST_MEMORY));
+    }
+
+    #[test]
+    fn answers_are_written_where_they_fit_and_their_lengths_always() {
+        let mut label = [0_u8; 4];
+        let mut class = 0 as CK_ULONG;
+        let mut template = [
+            attribute(CKA_LABEL, label.as_mut_ptr(), 4),
+            attribute(CKA_CLASS, from_mut(&mut class), ULONG),
+            attribute(CKA_VALUE, null_mut::<u8>(), 0),
+            attribute(CKA_ALLOWED_MECHANISMS, null_mut::<u8>(), 0),
+        ];
+        let expected = [
+            AttributeValue::RoomBytes(4),
+            AttributeValue::RoomNumbers(1),
+            AttributeValue::Null(0),
+            AttributeValue::Null(0),
+        ];
+        let Ok(Template::Attributes(list)) = query(&template) else {
+            panic!("no query")
+        };
+        assert_eq!(
+            list.into_iter().map(|attribute| attribute.value).collect::<Vec<_>>(),
+            expected
+        );
+
+        let told = [
+            (CKA_LABEL, AttributeValue::Bytes(b"abc")),
+            (CKA_CLASS, AttributeValue::Number(u64::MAX)),
+            (CKA_VALUE, AttributeValue::Null(32)),
+            (CKA_ALLOWED_MECHANISMS, AttributeValue::LengthNumbers(3)),
+            // One more than was asked for.
+            (CKA_LABEL, AttributeValue::Bytes(b"beyond")),
+        ];
+        assert_eq!(answer(&mut template, &told), Ok(()));
+        let lengths: Vec<_> = template.iter().map(|attribute| attribute.ulValueLen as usize).collect();
+        assert_eq!(
+            (lengths, label, class),
+            (vec![3, ULONG, 32, 3 * ULONG], *b"abc\0", CK_ULONG::MAX)
+        );
+
+        // More than there is room for, as only a faulty peer sends it.
+        template[0].ulValueLen = 4;
+        template[1].ulValueLen = 1;
+        label = [0; 4];
+        class = 0;
+        let told = [
+            (CKA_LABEL, AttributeValue::Bytes(b"abcde")),
+            (CKA_CLASS, AttributeValue::Numbers(vec![1, 2])),
+        ];
+        assert_eq!(answer(&mut template, &told), Ok(()));
+        assert_eq!((label, class, template[0].ulValueLen), ([0; 4], 0, 5));
+        assert_eq!(
+            answer(&mut template, &[(CKA_LABEL, AttributeValue::Unavailable)]),
+            Ok(())
+        );
+        assert_eq!(template[0].ulValueLen, CK_ULONG::MAX);
+    }
+
+    #[test]
+    fn nested_answers_bring_types_and_stay_within_the_nested_room() {
+        let mut label = [0_u8; 4];
+        let mut inner = [
+            attribute(u64::MAX, label.as_mut_ptr(), 4),
+            attribute(u64::MAX, null_mut::<u8>(), 0),
+        ];
+        let mut template = [attribute(CKA_WRAP_TEMPLATE, inner.as_mut_ptr(), 2 * ATTRIBUTE)];
+        let nested = |values: &[(u64, AttributeValue<'static>)]| {
+            [(CKA_WRAP_TEMPLATE, AttributeValue::Template(entries(values)))]
+        };
+        let two = [
+            (CKA_LABEL, AttributeValue::Bytes(b"abcd")),
+            (CKA_VALUE, AttributeValue::Null(32)),
+        ];
+        assert_eq!(answer(&mut template, &nested(&two)), Ok(()));
+        assert_eq!(
+            (inner[0].type_ as u64, inner[0].ulValueLen, label),
+            (CKA_LABEL, 4, *b"abcd")
+        );
+        assert_eq!((inner[1].type_ as u64, inner[1].ulValueLen), (CKA_VALUE, 32));
+
+        let three = [
+            two[0].clone(),
+            two[1].clone(),
+            (CKA_LABEL, AttributeValue::Bytes(b"over")),
+        ];
+        label = [0; 4];
+        assert_eq!(answer(&mut template, &nested(&three)), Ok(()));
+        assert_eq!((label, template[0].ulValueLen as usize), ([0; 4], 3 * ATTRIBUTE));
+        assert_eq!(
+            answer(
+                &mut template,
+                &[(CKA_WRAP_TEMPLATE, AttributeValue::LengthAttributes(2))]
+            ),
+            Ok(())
+        );
+        assert_eq!(template[0].ulValueLen as usize, 2 * ATTRIBUTE);
+    }
+
+    #[test]
+    fn a_template_that_contains_itself_is_refused() {
+        let mut template = [attribute(CKA_WRAP_TEMPLATE, null_mut::<u8>(), ATTRIBUTE)];
+        template[0].pValue = template.as_mut_ptr().cast();
+        assert_eq!(query(&template), Err(CKR_HOST_MEMORY));
+    }
+}
