@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from keyway.cryptoki import CALLS, RV
+from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
 from keyway.daemon.link import Frame, reply_frame
 from keyway.daemon.service import Service
@@ -200,17 +200,22 @@ class ClientConnection(asyncio.Protocol):
             self._rest += data[at:]
 
     def _look(self, frame: Frame, data: bytes) -> None:
-        answer: RV | None = None
-        if frame[2] & ~Flags.REQUEST_MASK:
-            answer = RV.CKR_ARGUMENTS_BAD
-        elif frame[1] >= FIRST_CONTROL_CALL:
-            self.write(control.answer(self._daemon, self, frame))
-            return
-        elif not 0 < frame[1] <= len(CALLS) or CALLS[frame[1] - 1].local:
-            answer = RV.CKR_FUNCTION_NOT_SUPPORTED
-        elif frame[2] & Flags.FUSED and not CALLS[frame[1] - 1].init:
-            answer = RV.CKR_ARGUMENTS_BAD
-        if answer is None:
+        refusal = _refusal(frame)
+        if refusal is None and frame[1] < FIRST_CONTROL_CALL:
             self.service.request(frame, data)
         elif not frame[2] & Flags.POSTED:
-            self.write(reply_frame(frame, answer))
+            reply = control.answer(self._daemon, self, frame) if refusal is None else reply_frame(frame, refusal)
+            self.write(reply)
+
+
+def _refusal(frame: Frame) -> RV | None:
+    """Return why a request is refused whatever its body is; None if it is not."""
+    _, number, flags, *_ = frame
+    if flags & ~Flags.REQUEST_MASK:
+        return RV.CKR_ARGUMENTS_BAD
+    if number >= FIRST_CONTROL_CALL:
+        return None
+    call = call_numbered(number)
+    if call is None or call.local:
+        return RV.CKR_FUNCTION_NOT_SUPPORTED
+    return RV.CKR_ARGUMENTS_BAD if flags & Flags.FUSED and not call.init else None
