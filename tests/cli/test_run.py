@@ -113,6 +113,22 @@ def test_with_a_directory_the_tokens_stay(keyway, tmp_path):
     assert any((tmp_path / "kept" / "tokens").iterdir())
 
 
+@pytest.mark.parametrize("command", [("run", "--dir", "/proc/none", "--", "true"), ("up", "--dir", "/dev/null")])
+def test_a_directory_that_can_not_be_used(keyway, command):
+    done = keyway(*command)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {command[2]}/tokens: ")
+
+
+def test_a_path_that_is_too_long_for_a_socket(keyway, tmp_path):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    done = keyway("run", "--", "true", env={"TMPDIR": str(deep)})
+    assert done.returncode == 1
+    assert "too long for a unix socket" in done.stderr
+    assert list(deep.iterdir()) == []
+
+
 def test_it_can_be_told_to_stop(start):
     process = start("run", "--", "sh", "-c", "trap 'echo told; exit 3' TERM; echo ready; while :; do sleep 0.05; done")
     assert process.stdout.readline() == "ready\n"

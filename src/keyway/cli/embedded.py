@@ -21,13 +21,17 @@ from keyway.cli.loop import run_loop
 from keyway.cli.tokens import make_tokens
 from keyway.config import BackendOptions, Config, LimitOptions, ListenOptions, LogOptions
 from keyway.config.locate import host_binary, module_library, softhsm_module
+from keyway.cryptoki import CkError
 from keyway.observe.log import configure
+from keyway.transport.unix import AddressError
 
 __all__ = ["run", "up"]
 
 PIN: Final = "12345678"
 SO_PIN: Final = "12345678"
 DEFAULT_LABEL: Final = "keyway"
+INTERRUPTED: Final = 130
+"""Exit status of a run that was told to stop before its command was started."""
 
 _OPTIONS: Final = (
     click.option(
@@ -88,7 +92,10 @@ def _place(labels: tuple[str, ...], directory: Path | None) -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="keyway-") as name:
         home = Path(name)
         tokens = (directory.absolute() if directory else home) / "tokens"
-        tokens.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            tokens.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise click.ClickException(f"{tokens}: {error.strerror}") from error
         conf = home / "softhsm2.conf"
         conf.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
         environment = MappingProxyType({"SOFTHSM2_CONF": str(conf)})
@@ -119,18 +126,24 @@ def run(labels: tuple[str, ...], directory: Path | None, command: tuple[str, ...
     KEYWAY_DIRECT_MODULE and SOFTHSM2_CONF to use the same tokens without the gateway. Nothing is left behind; with
     --dir the tokens stay.
     """
-    with _place(labels, directory) as place:
-        status = run_loop(_embedded(place, command))
-    sys.exit(status)
+    sys.exit(_run(labels, directory, command))
 
 
 @click.command()
 @_options
 def up(labels: tuple[str, ...], directory: Path | None) -> None:
     """Keep a gateway over fresh SoftHSM tokens in the foreground until Ctrl-C, and print what to set."""
+    sys.exit(_run(labels, directory, None))
+
+
+def _run(labels: tuple[str, ...], directory: Path | None, command: tuple[str, ...] | None) -> int:
     with _place(labels, directory) as place:
-        status = run_loop(_embedded(place, None))
-    sys.exit(status)
+        try:
+            return run_loop(_embedded(place, command))
+        except AddressError as error:
+            raise click.ClickException(str(error)) from error
+        except (CkError, LookupError) as error:
+            raise click.ClickException(f"the tokens can't be made: {error}") from error
 
 
 async def _embedded(place: Place, command: tuple[str, ...] | None) -> int:
@@ -145,6 +158,8 @@ async def _embedded(place: Place, command: tuple[str, ...] | None) -> int:
         await asyncio.to_thread(make_tokens, place.config.listen.socket, place.labels, SO_PIN, PIN)
         if command is None:
             return await _stay(place, stop)
+        if stop.is_set():
+            return INTERRUPTED
         return await _supervise(place, command)
     finally:
         await daemon.stop(0.0)
