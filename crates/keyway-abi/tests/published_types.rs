@@ -17,8 +17,20 @@ macro_rules! same {
 #[test]
 fn types_are_the_published_ones() {
     same!(CK_VERSION { major, minor });
-    same!(CK_INFO { cryptokiVersion, manufacturerID, flags, libraryDescription, libraryVersion });
-    same!(CK_SLOT_INFO { slotDescription, manufacturerID, flags, hardwareVersion, firmwareVersion });
+    same!(CK_INFO {
+        cryptokiVersion,
+        manufacturerID,
+        flags,
+        libraryDescription,
+        libraryVersion
+    });
+    same!(CK_SLOT_INFO {
+        slotDescription,
+        manufacturerID,
+        flags,
+        hardwareVersion,
+        firmwareVersion
+    });
     same!(CK_TOKEN_INFO {
         label,
         manufacturerID,
@@ -39,11 +51,45 @@ fn types_are_the_published_ones() {
         firmwareVersion,
         utcTime,
     });
-    same!(CK_SESSION_INFO { slotID, state, flags, ulDeviceError });
-    same!(CK_MECHANISM_INFO { ulMinKeySize, ulMaxKeySize, flags });
-    same!(CK_ATTRIBUTE { type_, pValue, ulValueLen });
-    same!(CK_MECHANISM { mechanism, pParameter, ulParameterLen });
-    same!(CK_ASYNC_DATA { ulVersion, pValue, ulValue, hObject, hAdditionalObject });
-    same!(CK_C_INITIALIZE_ARGS { CreateMutex, DestroyMutex, LockMutex, UnlockMutex, flags, pReserved });
-    same!(CK_INTERFACE { pInterfaceName, pFunctionList, flags });
+    same!(CK_SESSION_INFO {
+        slotID,
+        state,
+        flags,
+        ulDeviceError
+    });
+    same!(CK_MECHANISM_INFO {
+        ulMinKeySize,
+        ulMaxKeySize,
+        flags
+    });
+    same!(CK_ATTRIBUTE {
+        type_,
+        pValue,
+        ulValueLen
+    });
+    same!(CK_MECHANISM {
+        mechanism,
+        pParameter,
+        ulParameterLen
+    });
+    same!(CK_ASYNC_DATA {
+        ulVersion,
+        pValue,
+        ulValue,
+        hObject,
+        hAdditionalObject
+    });
+    same!(CK_C_INITIALIZE_ARGS {
+        CreateMutex,
+        DestroyMutex,
+        LockMutex,
+        UnlockMutex,
+        flags,
+        pReserved
+    });
+    same!(CK_INTERFACE {
+        pInterfaceName,
+        pFunctionList,
+        flags
+    });
 }
