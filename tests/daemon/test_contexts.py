@@ -176,7 +176,8 @@ WRAPPER = """#!/bin/sh
     env | sed 's/=.*//'
     echo "cwd $(pwd)"
     for descriptor in /proc/$$/fd/*; do echo "descriptor $(readlink $descriptor)"; done
-) > {told}
+) > {told}.$$
+mv {told}.$$ {told}
 exec {binary} "$@"
 """
 
@@ -188,7 +189,7 @@ def test_what_a_host_is_given(start, home, monkeypatch):
     wrapper.chmod(0o755)
     monkeypatch.setenv("KEYWAY_HOST_BINARY", str(wrapper))
     monkeypatch.setenv("SECRET_OF_THE_DAEMON", "1")
-    daemon = start(softhsm(home))
+    daemon = start(softhsm(home, spares=0))
     with RawClient(daemon.socket) as client:
         client.initialize()
     lines = told.read_text().splitlines()

@@ -54,6 +54,7 @@ class Host:
         pid: The process.
         transport: The stream to it. Whoever takes the host sets its own protocol on it.
         exited: Done with the exit status when the process has ended and been reaped; negative is a signal's number.
+        has_waited: Whether it was a spare. What is wrong with one may be long past, and says little about the next host.
     """
 
     def __init__(self, name: str, pid: int) -> None:
@@ -71,6 +72,7 @@ class Host:
         self.pid = pid
         self.transport: asyncio.Transport
         self.exited: asyncio.Future[int] = self._loop.create_future()
+        self.has_waited = False
         self._ending: asyncio.TimerHandle | None = None
         self._pidfd = os.pidfd_open(pid)
 

@@ -112,6 +112,7 @@ class Stock:
         self.error = reason
 
     def _add(self, host: Host) -> None:
+        host.has_waited = True
         self._spares.append(host)
 
     def _pop(self) -> Host | None:

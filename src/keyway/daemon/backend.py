@@ -109,7 +109,8 @@ class Backend:
             raise BackendError(reason) from error
         except LinkLost as error:
             reason = "the host ended in C_Initialize"
-            self.stock.note_failure(reason)
+            if not link.host.has_waited:
+                self.stock.note_failure(reason)
             raise BackendError(reason) from error
         finally:
             turn.end()
