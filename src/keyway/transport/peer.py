@@ -1,6 +1,5 @@
 """Who is at the other end of a unix socket."""
 
-import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -48,8 +47,3 @@ def _program(pid: int) -> str:
         except OSError:
             continue
     return ""
-
-
-def own_uid() -> int:
-    """Return the user that this process acts as."""
-    return os.geteuid()
