@@ -51,6 +51,8 @@ class Verdict:
     def report(self) -> str:
         """The counts, and every difference that is not published."""
         lines = [self.summary()]
+        if self.comparison.flaky:
+            lines.append(f"  flaky directly: {' '.join(sorted(self.comparison.flaky))}")
         lines += [f"  {difference}" for difference in self.unexplained[:SHOWN]]
         if len(self.unexplained) > SHOWN:
             lines.append(f"  and {len(self.unexplained) - SHOWN} more")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.fidelity.outcomes import Outcome, Status
 
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 30
 SHOWN = 600
 
 _VOLATILE = (
@@ -23,7 +23,9 @@ _VOLATILE = (
     (re.compile(r"(?i)\b(serial(?: num(?:ber)?)?)(\s*[:=]\s*)[0-9a-fA-F:]+"), r"\1\2#"),
     (re.compile(r"(?i)\b(?:[0-9a-f]{2}[:\s-]){7,}[0-9a-f]{2}\b"), "#"),
     (re.compile(r"(?i)\b[0-9a-f]{16,}\b"), "#"),
+    (re.compile(r"(?i)(?:%[0-9a-f]{2}){2,}"), "%#"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?\S*"), "DATE"),
+    (re.compile(r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} +\d+ \d\d:\d\d:\d\d \d{4}\b"), "DATE"),
     (re.compile(r"(?i)\b(data object) \d+"), r"\1 #"),
     (re.compile(r"\s+"), " "),
 )
