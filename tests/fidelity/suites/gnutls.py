@@ -151,7 +151,16 @@ def _certificates(gnutls: _GnuTls) -> None:
         gnutls.login(f"write-cert-{label}", *write, gnutls.token)
         gnutls.login(f"export-cert-{label}", "--export", gnutls.url(label, "cert"), prints=anything)
         gnutls.login(f"export-chain-{label}", "--export-chain", gnutls.url(label, "cert"), prints=anything)
-    so_words = ("--so-login", "--write", "--load-certificate", script.path("rsa.crt"), "--label", "trusted")
+    so_words = (
+        "--so-login",
+        "--write",
+        "--load-certificate",
+        script.path("rsa.crt"),
+        "--label",
+        "trusted",
+        "--id",
+        "50",
+    )
     gnutls.p11tool("write-trusted", *so_words, "--mark-trusted", gnutls.token)
     gnutls.login("list-trusted", "--list-all-trusted", gnutls.token, prints=unordered)
     gnutls.login("list-certs", "--list-all-certs", gnutls.token, prints=anything)
