@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.fidelity.outcomes import Outcome
-from tests.fidelity.suites import abi, gnutls, java, nss, openssl, pkcs11_tool, pykcs11, python_pkcs11, ssh
+from tests.fidelity.suites import abi, gnutls, java, nss, openssl, p11test, pkcs11_tool, pykcs11, python_pkcs11, ssh
 from tests.fidelity.target import Target
 
 SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
@@ -18,6 +18,7 @@ SUITES: dict[str, Callable[[Target], dict[str, Outcome]]] = {
     "gnutls": gnutls.run,
     "ssh": ssh.run,
     "openssl": openssl.run,
+    "p11test": p11test.run,
     "interfaces": abi.run_interfaces,
 }
 """All suites by name. "interfaces" is none to compare: SoftHSM has no such functions."""

@@ -130,7 +130,9 @@ def _certificates(openssl: _OpenSsl, label: str) -> None:
     openssl.check(f"verify-issued-{label}", "verify", "-CAfile", made, leaf)
     text, signed = openssl.path("text"), openssl.path(f"{label}.cms")
     sign = ("-engine", "pkcs11", "-keyform", "engine", "-inkey", openssl.url(label), "-signer", made)
-    openssl.check(f"cms-sign-{label}", "cms", "-sign", "-nodetach", "-in", text, *sign, "-outform", "DER", "-out", signed)
+    openssl.check(
+        f"cms-sign-{label}", "cms", "-sign", "-nodetach", "-in", text, *sign, "-outform", "DER", "-out", signed
+    )
     verify = ("-in", signed, "-inform", "DER", "-noverify", "-out", openssl.path("cms.out"))
     openssl.check(f"cms-verify-{label}", "cms", "-verify", *verify)
 
