@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,9 +54,11 @@ def unpacked(distribution: Distribution) -> Path:
         options = ["--no-deps", "--no-binary", distribution.name, "--dest", str(fetched), "-r", str(wanted)]
         subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", *options], check=True)
         (archive,) = fetched.glob("*.tar.gz")
-        with tarfile.open(archive) as tar:
-            tar.extractall(Path(name) / "all", filter="data")
-        (top,) = (Path(name) / "all").iterdir()
+        everything = Path(name) / "all"
+        everything.mkdir()
+        # Debian's Python 3.11 has no filter for extractall, newer ones warn without one.
+        subprocess.run(["tar", "-xzf", str(archive), "-C", str(everything)], check=True)
+        (top,) = everything.iterdir()
         shutil.copytree(top / distribution.folder, fresh / distribution.folder)
         fresh.rename(home)
     return home
