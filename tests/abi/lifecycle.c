@@ -168,6 +168,7 @@ static void info(void)
          info.cryptokiVersion.minor, info.flags);
     PROBE("wait-do-not-block", p11->C_WaitForSlotEvent(CKF_DONT_BLOCK, &slot, NULL), "");
     PROBE("wait-reserved", p11->C_WaitForSlotEvent(CKF_DONT_BLOCK, &slot, &info), "");
+    PROBE("wait-blocking", p11->C_WaitForSlotEvent(0, &slot, NULL), "");
     PROBE("wait-null", p11->C_WaitForSlotEvent(CKF_DONT_BLOCK, NULL, NULL), "");
     STEP("list-version", CKR_OK, "%u.%u", p11->version.major, p11->version.minor);
 }

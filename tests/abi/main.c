@@ -10,9 +10,9 @@
 /* tokens_topic comes last of those that use the token: it re-initialises and locks it.
  * interfaces_topic is no comparison, and runs only when named. */
 static const struct topic *const topics[] = {
-    &lifecycle_topic, &forks_topic,      &arguments_topic,  &handles_topic,
-    &outputs_topic,   &sequences_topic,  &objects_topic,    &attributes_topic,
-    &mechanisms_topic, &generation_topic, &threads_topic,   &tokens_topic,
+    &lifecycle_topic,  &forks_topic,      &arguments_topic,  &handles_topic,    &outputs_topic,
+    &sequences_topic,  &objects_topic,    &attributes_topic, &mechanisms_topic, &generation_topic,
+    &learning_topic,   &sizes_topic,      &threads_topic,    &surroundings_topic, &tokens_topic,
 };
 
 static const char *environment(const char *name, const char *otherwise)
