@@ -102,6 +102,6 @@ CK_OBJECT_HANDLE make_dh(CK_SESSION_HANDLE session);
 extern const struct topic lifecycle_topic, forks_topic, arguments_topic, handles_topic,
     outputs_topic, sequences_topic, objects_topic, attributes_topic, mechanisms_topic,
     generation_topic, learning_topic, sizes_topic, surroundings_topic,
-    tokens_topic, threads_topic, interfaces_topic;
+    tokens_topic, threads_topic, interfaces_topic, conduct_topic;
 
 #endif

@@ -7,13 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* tokens_topic comes last of those that use the token: it re-initialises and locks it.
- * interfaces_topic is no comparison, and runs only when named. */
+/* tokens_topic comes last, for it re-initialises the token. */
 static const struct topic *const topics[] = {
     &lifecycle_topic,  &forks_topic,      &arguments_topic,  &handles_topic,    &outputs_topic,
     &sequences_topic,  &objects_topic,    &attributes_topic, &mechanisms_topic, &generation_topic,
     &learning_topic,   &sizes_topic,      &threads_topic,    &surroundings_topic, &tokens_topic,
 };
+
+/* Not for comparison: their steps are checks that hold or do not. They run only when named. */
+static const struct topic *const checks[] = {&interfaces_topic, &conduct_topic};
 
 static const char *environment(const char *name, const char *otherwise)
 {
@@ -34,11 +36,12 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc == 2 && i < COUNT(topics); i++)
         topic_run(topics[i]);
     for (int a = 2; a < argc; a++) {
-        if (strcmp(argv[a], interfaces_topic.name) == 0)
-            topic_run(&interfaces_topic);
         for (size_t i = 0; i < COUNT(topics); i++)
             if (strcmp(argv[a], topics[i]->name) == 0)
                 topic_run(topics[i]);
+        for (size_t i = 0; i < COUNT(checks); i++)
+            if (strcmp(argv[a], checks[i]->name) == 0)
+                topic_run(checks[i]);
     }
     return 0;
 }

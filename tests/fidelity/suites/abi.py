@@ -50,10 +50,10 @@ def run(target: Target) -> dict[str, Outcome]:
     return outcomes
 
 
-def run_interfaces(target: Target) -> dict[str, Outcome]:
-    """The checks of C_GetInterface, where CKR_OK means that a check holds."""
+def run_checks(target: Target) -> dict[str, Outcome]:
+    """The checks of C_GetInterface and of good conduct, where CKR_OK means that a check holds."""
     outcomes: dict[str, Outcome] = {}
-    for line in _transcript(target, ["interfaces"]):
+    for line in _transcript(target, ["interfaces", "conduct"]):
         test, _, answer = line.partition(" ")
         word = answer.partition(" ")[0]
         status = Status.PASS if word == "CKR_OK" else ENDINGS.get(word, Status.FAIL)
