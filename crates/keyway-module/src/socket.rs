@@ -2,12 +2,15 @@
 
 use crate::config::Address;
 use rustix::fd::OwnedFd;
-use rustix::io::Errno;
+use rustix::io::{fcntl_dupfd_cloexec, Errno};
 use rustix::net::{
     connect, recv, send, shutdown, socket_with, AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix,
     SocketFlags, SocketType,
 };
 use std::os::fd::{AsRawFd, RawFd};
+
+/// The first descriptor that is not a standard stream.
+const FIRST_FREE: RawFd = 3;
 
 /// A connected stream socket, closed in programs that this process starts.
 #[derive(Debug)]
@@ -21,6 +24,12 @@ impl Socket {
     pub fn connect(address: &Address) -> Result<Self, Errno> {
         let Address::Unix(path) = address;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // In a program that has closed its standard streams we would be one of them, and take what it prints.
+        let socket = if socket.as_raw_fd() < FIRST_FREE {
+            fcntl_dupfd_cloexec(&socket, FIRST_FREE)?
+        } else {
+            socket
+        };
         let address = SocketAddrUnix::new(path.as_path())?;
         loop {
             match connect(&socket, &address) {
