@@ -57,6 +57,7 @@ format: .venv/.developer .rust ## Format all sources
 
 clean: ## Remove everything that was built or installed here
 	rm -rf .venv .cache target build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src spec tests bench demo -name __pycache__ -prune -exec rm -rf {} +
 
 
 .PHONY: .system-build .system-demo .system-test .rust .native
