@@ -13,7 +13,7 @@ use keyway_wire::generated::call::{
 use keyway_wire::generated::message_shapes_of;
 use keyway_wire::generated::rv::{CKR_ARGUMENTS_BAD, CKR_GENERAL_ERROR};
 use keyway_wire::table::{Call, Kind};
-use keyway_wire::value::{Bytes, Mechanism, Numbers, ObjectsRoom, Output, Room, Value};
+use keyway_wire::value::{Bytes, Mechanism, Numbers, ObjectsRoom, Output, Parameter, Room, Value};
 
 /// How many C arguments an argument of this kind stands for.
 const fn width(kind: Kind) -> usize {
@@ -206,11 +206,11 @@ unsafe fn write_one(
             (Some(Value::Template(_)), Value::Template(answer)) => {
                 attributes::write_answer(pointer.cast::<CK_ATTRIBUTE>(), ulong(words[1]), answer)
             }
-            (Some(Value::Mechanism(Some(_))), Value::Parameter(reply)) => {
+            (Some(Value::Mechanism(Some(sent))), Value::Parameter(reply)) if is_answer(&sent.parameter, reply) => {
                 let mechanism = pointer.cast::<CK_MECHANISM>().read_unaligned();
                 parameter::write_back(mechanism.pParameter, mechanism.ulParameterLen, reply)
             }
-            (Some(Value::Parameter(_)), Value::Parameter(reply)) => {
+            (Some(Value::Parameter(sent)), Value::Parameter(reply)) if is_answer(sent, reply) => {
                 parameter::write_back(pointer, ulong(words[1]), reply)
             }
             // A module that fails leaves the caller's structure alone, and so do we.
@@ -218,6 +218,11 @@ unsafe fn write_one(
             _ => Ok(()),
         }
     }
+}
+
+/// Whether the reply has the shape of what was sent: bytes of the same size could be taken for a structure with pointers.
+fn is_answer(sent: &Parameter<'_>, reply: &Parameter<'_>) -> bool {
+    matches!((sent, reply), (Parameter::Structured(sent, _), Parameter::Structured(told, _)) if sent == told)
 }
 
 unsafe fn write_output(buffer: *mut c_void, length: *mut CK_ULONG, room: Room, output: Output<'_>) -> Result<(), u64> {
@@ -251,11 +256,12 @@ mod tests {
     use core::ptr::null_mut;
     use keyway_wire::call;
     use keyway_wire::generated::call::{
-        C_FINDOBJECTS, C_GENERATERANDOM, C_GETSESSIONINFO, C_OPENSESSION, C_SIGN, C_WAITFORSLOTEVENT,
+        C_ENCRYPTINIT, C_FINDOBJECTS, C_GENERATERANDOM, C_GETSESSIONINFO, C_OPENSESSION, C_SIGN, C_WAITFORSLOTEVENT,
     };
+    use keyway_wire::generated::mechanism::CKM_AES_CTR;
     use keyway_wire::generated::rv::CKR_HOST_MEMORY;
     use keyway_wire::limits::MAX_BODY;
-    use keyway_wire::value::{Info, SessionInfo};
+    use keyway_wire::value::{Info, Member, SessionInfo};
 
     fn word(number: usize) -> *mut c_void {
         number as *mut c_void
@@ -403,6 +409,28 @@ mod tests {
         );
         assert_eq!(write_all(C_OPENSESSION, &words, true, &[Value::Cell(Some(12))]), Ok(()));
         assert_eq!(session, 12);
+    }
+
+    #[test]
+    fn a_reply_can_not_make_a_structure_of_another_one() {
+        // A counter block whose last bytes could be taken for CK_SALSA20_CHACHA20_POLY1305_MSG_PARAMS's pTag.
+        const TAGGED: u16 = 73;
+        let mut elsewhere = [7_u8; 16];
+        let mut parameter = [0_u64, 0, 0];
+        parameter[2] = elsewhere.as_mut_ptr() as u64;
+        let mut mechanism = CK_MECHANISM {
+            mechanism: CKM_AES_CTR as CK_ULONG,
+            pParameter: pointer(&mut parameter),
+            ulParameterLen: 24,
+        };
+        let words = [pointer(&mut mechanism), word(1)];
+        let members = vec![
+            Member::String(Bytes::Data(b"")),
+            Member::String(Bytes::Data(b"sixteen bytes at")),
+        ];
+        let reply = [Value::Parameter(Parameter::Structured(TAGGED, members))];
+        assert_eq!(write_all(C_ENCRYPTINIT, &words, true, &reply), Ok(()));
+        assert_eq!(elsewhere, [7; 16]);
     }
 
     #[test]

@@ -109,7 +109,7 @@ unsafe fn read_value<'a>(attribute: &CK_ATTRIBUTE, purpose: Purpose, level: usiz
     }
     let kind = attribute_kind(widen(attribute.type_));
     let size = usize::try_from(length).map_err(|_| CKR_HOST_MEMORY)?;
-    if kind == AttributeKind::Template && size % ATTRIBUTE == 0 {
+    if is_template(attribute) {
         let count = length / ATTRIBUTE as CK_ULONG;
         // SAFETY: the value of such an attribute is an array of attributes, so many as fit its length.
         let inner = unsafe { read_array(attribute.pValue.cast(), count, purpose, level + 1) }?;
@@ -133,6 +133,12 @@ unsafe fn read_value<'a>(attribute: &CK_ATTRIBUTE, purpose: Purpose, level: usiz
         AttributeKind::Ulongs if size % ULONG == 0 => AttributeValue::Numbers(numbers().collect()),
         _ => AttributeValue::Bytes(data),
     })
+}
+
+/// Whether the value is an array of attributes: what is in other values must not be taken for pointers.
+fn is_template(attribute: &CK_ATTRIBUTE) -> bool {
+    attribute_kind(widen(attribute.type_)) == AttributeKind::Template
+        && widen(attribute.ulValueLen) % ATTRIBUTE as u64 == 0
 }
 
 /// The CK_ULONG in bytes of exactly its size.
@@ -175,10 +181,10 @@ unsafe fn write_array(
         // SAFETY: this is one of them, and its value has room for ulValueLen bytes.
         unsafe {
             let mut attribute = place.read_unaligned();
+            attribute.ulValueLen = write_value(&attribute, &entry.value)?;
             if nested {
                 attribute.type_ = narrow(entry.attribute).ok_or(CKR_GENERAL_ERROR)?;
             }
-            attribute.ulValueLen = write_value(&attribute, &entry.value)?;
             place.write_unaligned(attribute);
         }
     }
@@ -215,7 +221,7 @@ unsafe fn write_value(attribute: &CK_ATTRIBUTE, value: &AttributeValue<'_>) -> R
         }
         AttributeValue::Template(entries) => {
             let length = entries.len() * ATTRIBUTE;
-            if fits(length) {
+            if fits(length) && is_template(attribute) {
                 // SAFETY: the room holds that many attributes, which the query was read from.
                 unsafe { write_array(attribute.pValue.cast(), entries.len(), entries, true) }?;
             }
@@ -396,6 +402,28 @@ mod tests {
             Ok(())
         );
         assert_eq!(template[0].ulValueLen as usize, 2 * ATTRIBUTE);
+    }
+
+    #[test]
+    fn an_answer_can_not_make_a_template_of_bytes() {
+        let mut elsewhere = [7_u8; 4];
+        // What an earlier answer may have left in the buffer.
+        let mut label = [attribute(CKA_LABEL, elsewhere.as_mut_ptr(), 4)];
+        let mut template = [attribute(CKA_LABEL, label.as_mut_ptr(), ATTRIBUTE)];
+        let inner = entries(&[(CKA_LABEL, AttributeValue::Bytes(b"evil"))]);
+        assert_eq!(
+            answer(&mut template, &[(CKA_LABEL, AttributeValue::Template(inner.clone()))]),
+            Ok(())
+        );
+        assert_eq!(elsewhere, [7; 4]);
+        // Nor in a nested template, whose types the answer tells.
+        let mut outer = [attribute(CKA_WRAP_TEMPLATE, template.as_mut_ptr(), ATTRIBUTE)];
+        let nested = entries(&[(CKA_WRAP_TEMPLATE, AttributeValue::Template(inner))]);
+        assert_eq!(
+            answer(&mut outer, &[(CKA_WRAP_TEMPLATE, AttributeValue::Template(nested))]),
+            Ok(())
+        );
+        assert_eq!(elsewhere, [7; 4]);
     }
 
     #[test]

@@ -216,10 +216,10 @@ unsafe fn array<'a>(
 /// CKR_GENERAL_ERROR: a number does not fit a CK_ULONG of this machine.
 ///
 /// # Safety
-/// As [`read`], and what the standard lets a token write can be written to.
+/// As [`read`], and what the standard lets a token write can be written to. A structured reply has the shape that was sent.
 pub unsafe fn write_back(pointer: *mut c_void, length: CK_ULONG, reply: &Parameter<'_>) -> Result<(), u64> {
     match reply {
-        // The shape was chosen by its size, so another size can't be what was sent.
+        // The shape was chosen by its size; of another size it is not what was sent.
         Parameter::Structured(id, members) if !pointer.is_null() && shape_of_size(&[*id], length).is_some() => {
             // SAFETY: the caller vouches for a structure of this size.
             unsafe { write_members(&Structure::at(*id, pointer.cast(), None)?, members) }

@@ -9,7 +9,8 @@ use core::mem::size_of;
 use core::ptr::null_mut;
 use keyway_wire::generated::attribute_kind;
 use keyway_wire::generated::rv::{
-    CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID, CKR_BUFFER_TOO_SMALL, CKR_GENERAL_ERROR, CKR_OK,
+    CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_TYPE_INVALID, CKR_ATTRIBUTE_VALUE_INVALID, CKR_BUFFER_TOO_SMALL,
+    CKR_GENERAL_ERROR, CKR_OK,
 };
 use keyway_wire::limits::MAX_OUTPUT;
 use keyway_wire::table::AttributeKind;
@@ -55,6 +56,13 @@ fn build_list(arena: &mut Arena, list: &[Attribute<'_>]) -> Result<*mut CK_ATTRI
     for (index, Attribute { attribute, value }) in list.iter().enumerate() {
         let (pointer, length) = match value {
             AttributeValue::Null(length) => (null_mut(), number(*length)?),
+            AttributeValue::Bytes(bytes) if attribute_kind(*attribute) == AttributeKind::Template => {
+                // They would be attributes with pointers off the wire. A length that is none of theirs is the module's to judge.
+                if bytes.len() % ATTRIBUTE == 0 {
+                    return Err(CKR_ATTRIBUTE_VALUE_INVALID);
+                }
+                (arena.allocate(bytes.len())?, number(bytes.len() as u64)?)
+            }
             AttributeValue::Bytes(bytes) => (arena.copy(bytes)?, number(bytes.len() as u64)?),
             AttributeValue::Number(value) => (arena.cell(number(*value)?)?.cast(), ULONG as CK_ULONG),
             AttributeValue::Numbers(values) => {
@@ -63,6 +71,10 @@ fn build_list(arena: &mut Arena, list: &[Attribute<'_>]) -> Result<*mut CK_ATTRI
                 // SAFETY: there is room for so many numbers.
                 unsafe { memory::copy_numbers(values, pointer.cast()) }?;
                 (pointer, number(length as u64)?)
+            }
+            AttributeValue::Template(_) if attribute_kind(*attribute) != AttributeKind::Template => {
+                // The module would keep our addresses as the value, and tell them.
+                return Err(CKR_ATTRIBUTE_VALUE_INVALID);
             }
             AttributeValue::Template(nested) => (
                 build_list(arena, nested)?.cast(),
@@ -127,6 +139,9 @@ fn build_rooms(arena: &mut Arena, entries: &[Attribute<'_>], budget: &mut usize)
             AttributeValue::RoomNumbers(count) => {
                 let (pointer, length) = room(count.saturating_mul(ULONG as u64))?;
                 (pointer, number(length as u64)?, Room::Bytes { pointer, length })
+            }
+            AttributeValue::Template(_) if attribute_kind(*attribute) != AttributeKind::Template => {
+                return Err(CKR_ATTRIBUTE_VALUE_INVALID);
             }
             AttributeValue::Template(nested) => {
                 let list = build_rooms(arena, nested, budget)?;

@@ -8,7 +8,9 @@ use crate::ulong::UNAVAILABLE;
 use keyway_wire::generated::attribute::{
     CKA_ALLOWED_MECHANISMS, CKA_CLASS, CKA_ID, CKA_LABEL, CKA_MODULUS_BITS, CKA_WRAP_TEMPLATE,
 };
-use keyway_wire::generated::rv::{CKR_ATTRIBUTE_SENSITIVE, CKR_OK, CKR_SESSION_HANDLE_INVALID};
+use keyway_wire::generated::rv::{
+    CKR_ATTRIBUTE_SENSITIVE, CKR_ATTRIBUTE_VALUE_INVALID, CKR_OK, CKR_SESSION_HANDLE_INVALID,
+};
 use keyway_wire::limits::MAX_OUTPUT;
 use keyway_wire::value::{Attribute, AttributeValue, Template};
 use std::mem::size_of;
@@ -48,6 +50,42 @@ fn templates_read_like_what_was_sent() {
         // SAFETY: it was built with this count.
         assert_eq!(unsafe { read_template(pointer, count) }, Ok(template));
     }
+}
+
+#[test]
+fn no_pointer_off_the_wire_reaches_the_module_in_a_template() {
+    let mut arena = Arena::default();
+    let attribute = [0x41_u8; size_of::<CK_ATTRIBUTE>()];
+    for value in [
+        AttributeValue::Bytes(&attribute),
+        nested(&[(CKA_WRAP_TEMPLATE, AttributeValue::Bytes(&attribute))]),
+    ] {
+        let sent = list(&[(CKA_WRAP_TEMPLATE, value)]);
+        assert_eq!(
+            build_template(&mut arena, &sent).map(|_| ()),
+            Err(CKR_ATTRIBUTE_VALUE_INVALID)
+        );
+    }
+    // A length that is not one of a template arrives as it was, for the module's own error.
+    for length in [size_of::<CK_ATTRIBUTE>() - 1, size_of::<CK_ATTRIBUTE>() + 1] {
+        let long = [0x41_u8; 2 * size_of::<CK_ATTRIBUTE>()];
+        let sent = list(&[(CKA_WRAP_TEMPLATE, AttributeValue::Bytes(&long[..length]))]);
+        let (pointer, count) = build_template(&mut arena, &sent).expect("it fits");
+        let zeroes = list(&[(CKA_WRAP_TEMPLATE, AttributeValue::Bytes(&[0; 48][..length]))]);
+        // SAFETY: it was built with this count.
+        assert_eq!(unsafe { read_template(pointer, count) }, Ok(zeroes));
+    }
+    // And none of the host's own comes back as the value of another attribute.
+    let sent = list(&[(CKA_LABEL, nested(&[(CKA_LABEL, AttributeValue::Bytes(b"label"))]))]);
+    assert_eq!(
+        build_template(&mut arena, &sent).map(|_| ()),
+        Err(CKR_ATTRIBUTE_VALUE_INVALID)
+    );
+    let sent = list(&[(CKA_LABEL, nested(&[(CKA_LABEL, AttributeValue::RoomBytes(8))]))]);
+    assert!(matches!(
+        build_query(&mut arena, &sent),
+        Err(CKR_ATTRIBUTE_VALUE_INVALID)
+    ));
 }
 
 #[test]
