@@ -5,22 +5,35 @@ the order of the row; so what was decoded here can be encoded there, and the oth
 types. What only one of the two has is said at `Request` and `Reply`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from keyway.cryptoki.constants import RV
 from keyway.cryptoki.table import Call, Kind
 from keyway.cryptoki.values import Value
 from keyway.p11kit.calls import ERROR_ID, MESSAGES, Message
-from keyway.p11kit.cursor import Writer
+from keyway.p11kit.cursor import Reader, Writer
 from keyway.p11kit.dialect import Dialect, Reading
-from keyway.p11kit.errors import EncodeError, NotCarried
+from keyway.p11kit.errors import DecodeError, EncodeError, NotCarried
 from keyway.p11kit.info import LETTERS
 from keyway.p11kit.limits import MAX_BODY
 from keyway.p11kit.query import Asker
 from keyway.p11kit.template import ULONG_SIZE
 
-__all__ = ["ANYBODY", "Reply", "Request", "begin", "finished", "message_for", "reply_kinds", "request_kinds"]
+__all__ = [
+    "ANYBODY",
+    "Reply",
+    "Request",
+    "begin",
+    "finished",
+    "first_whole",
+    "message_for",
+    "reply_kinds",
+    "request_kinds",
+]
+
+_Taken = TypeVar("_Taken")
 
 ANYBODY: Final = Asker(ULONG_SIZE, has_templates=True)
 """Who asked, where there is no query to tell it."""
@@ -116,3 +129,36 @@ def finished(w: Writer) -> bytes:
     if len(w.body) > MAX_BODY:
         raise EncodeError(f"a body of {len(w.body)} bytes is above the limit of {MAX_BODY}")
     return bytes(w.body)
+
+
+def first_whole(r: Reader, ways: Sequence[Callable[[], _Taken]]) -> _Taken:
+    """Read what may be laid out in several ways: the first that takes all there is.
+
+    The first way alone may leave bytes behind, which mean nothing; with another one they would mean that it is not the right one.
+
+    Args:
+        r: Where the ways read from.
+        ways: What takes the value, the likeliest first.
+
+    Raises:
+        DecodeError: That of the first way, if none takes all there is.
+    """
+    start = r.at
+    try:
+        value = ways[0]()
+        if not r.left:
+            return value
+        problem = None
+    except DecodeError as error:
+        problem = error
+    for way in ways[1:]:
+        r.seek(start)
+        try:
+            other = way()
+        except DecodeError:
+            continue
+        if not r.left:
+            return other
+    if problem is not None:
+        raise problem
+    return value

@@ -1,5 +1,6 @@
 """Replies to bytes and back (docs/p11-kit-wire.md, sections 3 and 4)."""
 
+from functools import partial
 from typing import Final
 
 from keyway.cryptoki.constants import RV
@@ -11,7 +12,7 @@ from keyway.p11kit.cursor import Reader, Writer
 from keyway.p11kit.dialect import Dialect
 from keyway.p11kit.errors import DecodeError, EncodeError
 from keyway.p11kit.info import LETTERS, info, put_info
-from keyway.p11kit.message import Reply, Request, begin, finished, message_for, reply_kinds, request_kinds
+from keyway.p11kit.message import Reply, Request, begin, finished, first_whole, message_for, reply_kinds, request_kinds
 from keyway.p11kit.parameter import is_bare
 from keyway.p11kit.query import WITH_ANSWER, answer, put_answer
 
@@ -201,23 +202,11 @@ def _result(r: Reader, dialect: Dialect, kind: Kind, asked: Value) -> tuple[Valu
 def _answer(r: Reader, dialect: Dialect, asked: Value) -> tuple[Value, int]:
     if not isinstance(asked, tuple):
         raise DecodeError("nothing was asked")
-    start = r.at
-    first: tuple[Value, int] | None = None
-    error: DecodeError | None = None
+
+    def take(has_items: bool) -> tuple[Value, int]:
+        entries, is_too_long = answer(r, dialect, asked, has_items=has_items)
+        rv = r.u64()
+        return entries, int(RV.CKR_BUFFER_TOO_SMALL) if is_too_long and rv == RV.CKR_OK else rv
+
     # Stock servers send a list of mechanisms of which only the length was asked without the items that its count tells.
-    for has_items in (False, True):
-        r.seek(start)
-        try:
-            entries, is_too_long = answer(r, dialect, asked, has_items=has_items)
-            rv = r.u64()
-        except DecodeError as failure:
-            error = error or failure
-            continue
-        result = entries, int(RV.CKR_BUFFER_TOO_SMALL) if is_too_long and rv == RV.CKR_OK else rv
-        if not r.left:
-            return result
-        first = first or result
-    if first is not None:
-        return first
-    assert error is not None
-    raise error
+    return first_whole(r, [partial(take, False), partial(take, True)])

@@ -1,6 +1,7 @@
 """Requests to bytes and back (docs/p11-kit-wire.md, sections 3 and 4)."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from keyway.cryptoki.constants import CKF_OS_LOCKING_OK, RV
@@ -12,7 +13,7 @@ from keyway.p11kit.cursor import MAX_U64, Reader, Writer, checked, wrong
 from keyway.p11kit.dialect import Dialect, Nesting, Reading
 from keyway.p11kit.errors import DecodeError, EncodeError, NotCarried
 from keyway.p11kit.info import LETTERS
-from keyway.p11kit.message import ANYBODY, Request, begin, finished, message_for, request_kinds
+from keyway.p11kit.message import ANYBODY, Request, begin, finished, first_whole, message_for, request_kinds
 from keyway.p11kit.parameter import mechanism, put_mechanism
 from keyway.p11kit.query import put_query, query
 from keyway.p11kit.template import put_template, template
@@ -161,23 +162,8 @@ def decode_request(dialect: Dialect, body: bytes | bytearray | memoryview) -> Re
         raise DecodeError(f"{message.name} has other letters")
     if message.name == _INITIALIZE:
         return Request(message.call, 0, _initialize(r), message.id)
-    start = r.at
-    first: Request | None = None
-    error: DecodeError | None = None
-    for reading, nesting in _ways(dialect, message):
-        r.seek(start)
-        try:
-            request = _request(r, dialect, message, reading, nesting)
-        except DecodeError as failure:
-            error = error or failure
-            continue
-        if not r.left:
-            return request
-        first = first or request
-    if first is not None:
-        return first
-    assert error is not None
-    raise error
+    ways = [partial(_request, r, dialect, message, reading, nesting) for reading, nesting in _ways(dialect, message)]
+    return first_whole(r, ways)
 
 
 def _ways(dialect: Dialect, message: Message) -> Iterator[tuple[Reading, Nesting]]:
