@@ -1,5 +1,6 @@
 """Modules that are none, crash, hang or lie: a clear error, and nothing for anybody else."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -242,3 +243,33 @@ def test_all_hosts_killed_at_once_cost_no_new_session(start, home):
             for pid in daemon.hosts():
                 os.kill(pid, signal.SIGKILL)
             open_session(client, slot, handle)
+
+
+def test_a_client_dies_while_its_host_hangs_and_reads_nothing(start, home, faulty_module):
+    daemon = start(
+        backend("faulty", faulty_module, environment='{ FAULTY = "hang-sign" }', spares=1) + "[limits]\nending = 0.1\n"
+    )
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        open_session(client, 0)
+        client.good("C_SignInit", Mechanism(1, Null()), 1, target=1)
+        client.send_call("C_Sign", b"abc", Room(100, True), target=1)
+        client.socket.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                client.send_call("C_SeedRandom", bytes(65536), target=1)
+    until(lambda: not daemon.contexts(), "the context has ended with its client")
+    daemon.wait_quiet(1)
+
+
+def test_a_client_dies_while_its_call_is_repeated(start, home, faulty_module):
+    words = '{ FAULTY = "hang,slow-init", FAULTY_DELAY = "1000" }'
+    daemon = start(backend("faulty", faulty_module, environment=words, spares=1) + "[limits]\nending = 0.1\n")
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        client.send_call("C_GetSlotList", 0, Room(0, False))
+        until(lambda: daemon.contexts()[0]["in_flight"], "the call is under way")
+        (host,) = daemon.contexts()[0]["hosts"].values()
+        os.kill(host, signal.SIGKILL)
+        until(lambda: {*daemon.contexts()[0]["hosts"].values()} - {host}, "the call is asked of another host")
+    daemon.wait_quiet(1)

@@ -1,5 +1,6 @@
 """What one client may use up."""
 
+import contextlib
 import socket
 
 import pytest
@@ -92,6 +93,24 @@ def test_nobody_waits_for_a_client_that_does_not_read(start, home, slow):
         assert daemon.memory() - before < 32 << 20
         bystander.good("C_GetInfo", True)
     until(lambda: len(daemon.contexts()) == 0, "the slow client is gone")
+
+
+@pytest.mark.parametrize("initialised", [False, True])
+def test_answers_of_the_daemon_itself_that_nobody_reads(start, home, initialised):
+    daemon = start(softhsm(home) + "[limits]\nwrite_buffer = 65536\n")
+    with RawClient(daemon.socket) as client, RawClient(daemon.socket) as bystander:
+        if initialised:
+            client.initialize()
+        bystander.initialize()
+        client.socket.settimeout(0.5)
+        unknown = b"".join(HEADER.pack(0, 0x3FFF, 0, id_, 0, 0) for id_ in range(1, 2001))
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 64 << 20:
+                client.socket.sendall(unknown)
+                sent += len(unknown)
+        assert sent < 64 << 20, "the daemon reads on and keeps the answers"
+        bystander.good("C_GetInfo", True)
 
 
 def test_a_slow_client_gets_all_in_the_end(daemon):

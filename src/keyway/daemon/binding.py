@@ -48,6 +48,7 @@ class Binding:
         self._owner = owner
         self._name = name
         self._ending = ending
+        self._closed = False
         self._reaching = {name: asyncio.Lock() for name in backends}
 
     async def reach(self, backend: str) -> Link:
@@ -57,6 +58,8 @@ class Binding:
             BackendError: The backend can't be reached.
         """
         async with self._reaching[backend]:
+            if self._closed:
+                raise BackendError("the context is over")
             if (link := self.links.get(backend)) is not None:
                 return link
             home = self.backends[backend]
@@ -65,17 +68,23 @@ class Binding:
                 try:
                     return await self._try(home)
                 except BackendError as error:
-                    if error.rv is not None:
+                    if error.rv is not None or self._closed:
                         raise
             return await self._try(home)
 
     async def _try(self, home: Backend) -> Link:
         link = Link(await home.host(), self._owner)
+        if self._closed:
+            # Nobody is left to end it.
+            self._end(link)
+            raise BackendError("the context is over")
         self.links[home.name] = link
         try:
             await home.initialise(link)
         except BackendError as error:
             self._end(link)
+            if self._closed:
+                raise
             rv = {} if error.rv is None else {"rv": rv_name(error.rv)}
             event(
                 logging.ERROR, "module not initialised", backend=home.name, context=self._name, reason=str(error), **rv
@@ -104,7 +113,8 @@ class Binding:
         return rv
 
     def close(self) -> None:
-        """End the hosts."""
+        """End the hosts. No more are taken: a call that is being repeated may still ask for one."""
+        self._closed = True
         for link in list(self.links.values()):
             self._end(link)
 

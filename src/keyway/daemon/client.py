@@ -12,6 +12,7 @@ from keyway.daemon import control
 from keyway.daemon.link import Frame, reply_frame
 from keyway.daemon.service import Service
 from keyway.observe.log import event
+from keyway.transport.peer import has_hung_up
 from keyway.wire.errors import WireError
 from keyway.wire.header import FIRST_CONTROL_CALL, HEADER, HEADER_SIZE, Flags, chosen_version
 
@@ -88,12 +89,14 @@ class ClientConnection(asyncio.Protocol):
         self._frames(data)
 
     def pause_writing(self) -> None:
-        """Read no replies while the client is slow to take them."""
+        """Read no replies while the client is slow to take them, and no requests, which may be answered here."""
+        self.pause("client")
         self.service.pause_hosts(True)
 
     def resume_writing(self) -> None:
-        """Read replies again."""
+        """Read both again."""
         self.service.pause_hosts(False)
+        self.resume("client")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up after the client."""
@@ -138,6 +141,13 @@ class ClientConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close the connection at once."""
         self._transport.abort()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client has gone while nothing is read from it, so that the loop does not see its end."""
+        if not self._pauses or self._transport.is_closing():
+            return False
+        return has_hung_up(self._transport.get_extra_info("socket"))
 
     def facts(self) -> dict[str, object]:
         """Who this is, for the log."""

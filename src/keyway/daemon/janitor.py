@@ -1,4 +1,4 @@
-"""What has to be looked after now and then: clients that never begin, calls that never end."""
+"""What has to be looked after now and then: clients that never begin or end unseen, calls that never end."""
 
 from __future__ import annotations
 
@@ -42,6 +42,9 @@ class Janitor:
         """
         seen: dict[Link, tuple[Frame, float]] = {}
         for client in list(self._daemon.clients):
+            if client.is_abandoned:
+                client.abort()
+                continue
             binding = client.service.binding
             if binding is None:
                 if now - client.since > self._daemon.config.limits.greeting:

@@ -39,7 +39,7 @@ class Owner(Protocol):
     def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
         """Take note that the host has ended, or broke the protocol."""
 
-    def host_busy(self, busy: bool) -> None:
+    def host_busy(self, link: Link, busy: bool) -> None:
         """Take note that the host reads slowly, or has caught up."""
 
 
@@ -95,6 +95,8 @@ class Link(asyncio.Protocol):
         if self.host.transport.is_closing():
             raise LinkLost
         self._next_id += 1
+        while self._next_id in self.in_flight:  # The client's; it must not get our answer, nor we its.
+            self._next_id += 1
         request = (len(body), number, 0, self._next_id, target, 0)
         answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
         self.in_flight[self._next_id] = request
@@ -179,11 +181,11 @@ class Link(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more from the client while the host is behind."""
-        self._owner.host_busy(True)
+        self._owner.host_busy(self, True)
 
     def resume_writing(self) -> None:
         """Read from the client again."""
-        self._owner.host_busy(False)
+        self._owner.host_busy(self, False)
 
 
 def reply_frame(request: Frame, rv: int, body: bytes = b"") -> bytes:

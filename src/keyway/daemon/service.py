@@ -104,12 +104,13 @@ class Service:
         """Send replies."""
         self._client.write(data)
 
-    def host_busy(self, busy: bool) -> None:
+    def host_busy(self, link: Link, busy: bool) -> None:
         """Read no more requests while a host is slow to take them."""
+        reason = f"host {link.host.pid}"
         if busy:
-            self._client.pause("host")
+            self._client.pause(reason)
         else:
-            self._client.resume("host")
+            self._client.resume(reason)
 
     def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
         """Note what a reply changes, and send it as the client shall see it."""
@@ -125,6 +126,7 @@ class Service:
 
     def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
         """Tell the client that its calls failed and its sessions are lost."""
+        self.host_busy(link, False)
         binding = self.binding
         if link.ending or binding is None:
             return
@@ -142,7 +144,6 @@ class Service:
                 self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
         calls = [CALLS[frame[1] - 1].name for frame in unanswered]
         self._daemon.tasks.start(binding.report_lost(link, calls), "host ended")
-        self.host_busy(False)
 
     # The context as a whole
 

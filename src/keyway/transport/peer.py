@@ -1,12 +1,13 @@
 """Who is at the other end of a unix socket."""
 
+import select
 import socket
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Peer", "peer_of"]
+__all__ = ["Peer", "has_hung_up", "peer_of"]
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
@@ -37,6 +38,14 @@ def peer_of(connection: socket.socket) -> Peer:
     """
     pid, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
     return Peer(pid, uid, gid, _program(pid))
+
+
+def has_hung_up(connection: socket.socket) -> bool:
+    """Return whether the peer of a unix socket has closed it, whatever is left to be read."""
+    poll = select.poll()
+    # POLLHUP and POLLERR are told without being asked for.
+    poll.register(connection.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def _program(pid: int) -> str:
