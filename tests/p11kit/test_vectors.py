@@ -142,6 +142,10 @@ REQUESTS: list[tuple[Any, ...]] = [
         (f"{SESSION} 00000002  40000211 01 00000030 00000002  00000108 01 00000001 01  00000100 01 00000008 {3:016x}"
         f"  40000600 01 00000010 00000002 {1:016x} {9:016x}"),
     ),
+    (
+        (1, 2), "C_CreateObject", 1, ((Attribute(0x40000213, ()),), 0), 20, "uaA",
+        f"{SESSION} 00000001  40000213 01 00000000 00000000",
+    ),
     # Numbers that the protocol does not know travel in the memory of the sender.
     (
         (0, 1, 2), "C_SetAttributeValue", 1, (2, (Attribute(0x601, 5), Attribute(0x11, Null(UNAVAILABLE)))), 25, "uuaA",
@@ -414,6 +418,13 @@ def test_requests_that_are_refused(body: bytes, rv: int) -> None:
     with pytest.raises(DecodeError) as refused:
         decode_request(NEW, body)
     assert refused.value.rv == rv
+
+
+def test_a_template_as_memory() -> None:
+    """0.24.1 takes CKA_DERIVE_TEMPLATE for bytes, and would send its structures."""
+    with pytest.raises(DecodeError) as refused:
+        decode_request(OLD, request(26, "uaA", f"{SESSION} 00000001 40000213 01 00000018 00000018 {'41' * 24}"))
+    assert refused.value.rv == RV.CKR_ATTRIBUTE_TYPE_INVALID
 
 
 def test_levels() -> None:
