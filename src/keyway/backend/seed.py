@@ -100,7 +100,11 @@ class Seed:
             (pid,) = _BORN.unpack(answer[1:])
             if not pid:
                 raise SeedError("it has threads, or the system has no room for another process")
-            host = Host(self._settings.name, pid)
+            try:
+                host = Host(self._settings.name, pid)
+            except BaseException:
+                self._disown(pid)
+                raise
         except ProcessLookupError:
             ours.close()
             raise HostError(f"{self._settings.module}: the copy ended at once") from None
@@ -139,6 +143,11 @@ class Seed:
                 socket.send_fds(self._packets, [packet], [] if descriptor is None else [descriptor])
                 async with asyncio.timeout(self._settings.timeout):
                     return await answer
+            except asyncio.CancelledError:
+                # It may have come already, and nobody has taken it.
+                if answer.done() and not answer.cancelled() and answer.exception() is None:
+                    self._leave(answer.result())
+                raise
             except TimeoutError:
                 self.process.kill()
                 raise SeedError(f"it did not answer in {self._settings.timeout:g} s") from None
@@ -161,8 +170,18 @@ class Seed:
             answer = self._answers.popleft()
             if not answer.done():
                 answer.set_result(packet)
-            elif packet[:1] == b"B":
-                self._orphans.update(_BORN.unpack(packet[1:]))
+            else:
+                self._leave(packet)
+
+    def _leave(self, packet: bytes) -> None:
+        """Take note of an answer that nobody waits for."""
+        if packet[:1] == b"B":
+            self._disown(*_BORN.unpack(packet[1:]))
+
+    def _disown(self, pid: int) -> None:
+        """Take note of a copy without a host; its stream is closed, so that it ends."""
+        if pid and self._early.pop(pid, None) is None:
+            self._orphans.add(pid)
 
     def _note_end(self, pid: int, status: int) -> None:
         host = self._copies.pop(pid, None)
@@ -204,4 +223,7 @@ async def sow(settings: HostSettings, errors: int) -> Seed:
     except SeedError as error:
         status = await host.wait_ended(0.0 if seed.is_alive else 1.0)
         raise HostError(f"{settings.module}: {error}: it {describe_exit(status)}") from error
+    except BaseException:
+        seed.close()
+        raise
     return seed

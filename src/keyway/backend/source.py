@@ -51,6 +51,9 @@ class Source:
                 seed = await self._living_seed()
                 host = await seed.copy()
             except SeedError as error:
+                if self._proven and self._seed is not None and self._seed.is_alive:
+                    # There may be no room now; the copies that clients have end with the seed, so it stays.
+                    break
                 await self.close()
                 # A seed that has made copies can make them again; if it ended, that was not the module's nature.
                 self.copies = self._proven
@@ -71,8 +74,14 @@ class Source:
 
     async def _living_seed(self) -> Seed:
         if self._seed is None or not self._seed.is_alive:
-            self._seed = await sow(self._settings, self._errors)
-            if self._warm_up is not None and not await self._seed.call(_INITIALIZE, self._warm_up):
-                # A module that fails here, its HSM being away, is no worse for it: each copy initialises it again.
-                await self._seed.call(_FINALIZE)
+            seed = await sow(self._settings, self._errors)
+            try:
+                if self._warm_up is not None and not await seed.call(_INITIALIZE, self._warm_up):
+                    # A module that fails here, its HSM being away, is no worse for it: each copy initialises it again.
+                    await seed.call(_FINALIZE)
+            except BaseException:
+                # Copies of a seed that is half warmed up would find the module initialised.
+                seed.close()
+                raise
+            self._seed = seed
         return self._seed

@@ -91,10 +91,10 @@ class Stock:
             raise HostError(self.error)
         try:
             host = await self._bring()
-        except HostError as error:
+        except (HostError, OSError) as error:  # OSError: no descriptors left, say. That passes, too.
             self.note_failure(str(error))
             self._failed(self.error)
-            raise
+            raise HostError(self.error) from error
         self._alive.add(host)
         host.exited.add_done_callback(lambda _: self._alive.discard(host))
         self.started += 1
