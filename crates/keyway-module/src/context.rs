@@ -22,7 +22,7 @@ use keyway_wire::table::{Call, Target};
 use keyway_wire::value::Value;
 use keyway_wire::{decode_reply, encode_request, header_object};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A context.
@@ -33,6 +33,8 @@ pub struct Context {
     pub(crate) knowledge: Mutex<Knowledge>,
     /// How many calls are under way that disturb what is known; meanwhile nothing is deferred.
     disturbances: AtomicUsize,
+    /// How many calls that change who is logged in, or a token, have begun or ended.
+    token_changes: AtomicU64,
     pub(crate) stats: Stats,
     stats_file: Option<PathBuf>,
     closed: AtomicBool,
@@ -47,6 +49,7 @@ impl Context {
             sessions: Sessions::default(),
             knowledge: Mutex::default(),
             disturbances: AtomicUsize::new(0),
+            token_changes: AtomicU64::new(0),
             stats: Stats::default(),
             stats_file,
             closed: AtomicBool::new(false),
@@ -140,7 +143,7 @@ impl Context {
 
     /// Whether C_CloseSession ends the login or objects along with the session.
     fn ends_more(&self, session: &Session) -> bool {
-        self.sessions.is_last(session) || lock(&session.view).created
+        self.sessions.begin_close(session) || lock(&session.view).created
     }
 
     fn on_session(
@@ -170,7 +173,12 @@ impl Context {
                 self.sessions.remove(session.handle);
                 result
             }
-            result => result,
+            result => {
+                if closing {
+                    self.sessions.not_closed(session);
+                }
+                result
+            }
         }
     }
 
@@ -243,6 +251,10 @@ impl Context {
         }
     }
 
+    pub(crate) fn token_changes(&self) -> u64 {
+        self.token_changes.load(Ordering::SeqCst)
+    }
+
     /// Whether an init call may be deferred now. Its session has said that it may be before it asks.
     pub(crate) fn is_quiet(&self) -> bool {
         self.disturbances.load(Ordering::SeqCst) == 0
@@ -306,7 +318,10 @@ impl<'c> Disturbing<'c> {
         match self.disturbance {
             Disturbance::Objects => {}
             Disturbance::Object(object) => knowledge.forget_object(self.slot, object),
-            Disturbance::Token => knowledge.forget_slot(self.slot),
+            Disturbance::Token => {
+                knowledge.forget_slot(self.slot);
+                self.context.token_changes.fetch_add(1, Ordering::SeqCst);
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ use keyway_wire::value::{Bytes, Mechanism, Member, Output, Parameter, Room, Valu
 pub struct View {
     /// Its operations.
     pub activity: Activity,
+    /// How many calls that change a token had begun or ended when that was looked at.
+    pub token_changes: u64,
     /// The init call that was answered and has not been sent.
     pub deferred: Option<(Init, Facts)>,
     /// The init call of the active operation, if it was one that can be learned.
@@ -37,7 +39,8 @@ impl View {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            activity: Activity::Idle,
+            activity: Activity::IDLE,
+            token_changes: 0,
             deferred: None,
             current: None,
             failed: None,
@@ -89,7 +92,7 @@ pub fn plan(view: &View, call: &Call, args: &[Value<'_>]) -> Plan {
     }
     match view.failed {
         Some((failed, rv)) if Some(failed) == operation && call.step != Step::Start => Plan::Fail(rv),
-        _ if call.number == C_FINDOBJECTSFINAL && view.activity == Activity::Active(Operation::Find) => Plan::Post,
+        _ if call.number == C_FINDOBJECTSFINAL && view.activity == Activity::active(Operation::Find) => Plan::Post,
         _ => Plan::Send,
     }
 }
@@ -134,7 +137,7 @@ fn is_repeatable(mechanism: &Mechanism<'_>) -> bool {
 
 /// Whether an init call is to be deferred, and what is known of it then.
 pub fn defer(view: &View, knowledge: &mut Knowledge, init: &Init) -> Option<Facts> {
-    let ready = view.activity == Activity::Idle && view.deferred.is_none();
+    let ready = view.activity == Activity::IDLE && view.deferred.is_none();
     ready.then(|| knowledge.get(init)).flatten()
 }
 
@@ -286,7 +289,7 @@ mod tests {
         let mut view = View::new();
         assert!(defer(&view, &mut knowledge, &init(7)).is_some());
         assert!(defer(&view, &mut knowledge, &init(8)).is_none());
-        for activity in [Activity::Unknown, Activity::Active(Operation::Find)] {
+        for activity in [Activity::UNKNOWN, Activity::active(Operation::Find)] {
             view.activity = activity;
             assert!(defer(&view, &mut knowledge, &init(7)).is_none());
         }
@@ -350,9 +353,9 @@ mod tests {
     fn the_end_of_a_search_is_posted_only_if_it_is_known_to_be_active() {
         let mut view = View::new();
         assert_eq!(plan(&view, row(C_FINDOBJECTSFINAL), &[]), Plan::Send);
-        view.activity = Activity::Active(Operation::Sign);
+        view.activity = Activity::active(Operation::Sign);
         assert_eq!(plan(&view, row(C_FINDOBJECTSFINAL), &[]), Plan::Send);
-        view.activity = Activity::Active(Operation::Find);
+        view.activity = Activity::active(Operation::Find);
         assert_eq!(plan(&view, row(C_FINDOBJECTSFINAL), &[]), Plan::Post);
     }
 

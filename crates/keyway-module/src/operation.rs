@@ -54,13 +54,11 @@ impl Operation {
 
 /// What is known of a session's operations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activity {
-    /// None is active.
-    Idle,
-    /// This one is active, and no other that we know of.
-    Active(Operation),
-    /// Anything may be.
-    Unknown,
+pub struct Activity {
+    /// Those that may be active, a bit each.
+    possible: u16,
+    /// Whether they are.
+    certain: bool,
 }
 
 /// What came of a call.
@@ -75,6 +73,35 @@ pub struct Outcome {
 }
 
 impl Activity {
+    /// None is active.
+    pub const IDLE: Self = Self {
+        possible: 0,
+        certain: true,
+    };
+    /// Anything may be.
+    pub const UNKNOWN: Self = Self {
+        possible: u16::MAX,
+        certain: false,
+    };
+
+    /// This one is active and no other.
+    #[must_use]
+    pub const fn active(operation: Operation) -> Self {
+        Self {
+            possible: Self::bit(operation),
+            certain: true,
+        }
+    }
+
+    /// The same operations, but they may have ended.
+    #[must_use]
+    pub const fn doubted(self) -> Self {
+        Self {
+            possible: self.possible,
+            certain: self.possible == 0,
+        }
+    }
+
     /// What is known after a call.
     #[must_use]
     pub fn after(self, call: &Call, outcome: Outcome) -> Self {
@@ -82,59 +109,64 @@ impl Activity {
             return self.after_other(call);
         };
         match (call.step, outcome.rv) {
-            (Step::Start, CKR_OK) if !outcome.mechanism => self.unless_idle(),
-            (Step::Start, CKR_OK) => match self {
-                Self::Idle | Self::Unknown => Self::Active(operation),
-                // Two at a time, or one that took the other's place.
-                Self::Active(_) => Self::Unknown,
-            },
-            (Step::Start, CKR_OPERATION_ACTIVE) if self == Self::Idle => Self::Unknown,
+            (Step::Start, CKR_OK) if !outcome.mechanism => self.doubted(),
+            (Step::Start, CKR_OK) => self.started(operation),
+            (Step::Start, CKR_OPERATION_ACTIVE) if self == Self::IDLE => Self::UNKNOWN,
             // An init call that fails starts nothing and ends nothing.
             (Step::Start, _) => self,
             (Step::Whole | Step::End, CKR_OK) if outcome.wanted => self.ended(operation),
             // A signature that does not fit the data ends the operation as one that does.
             (Step::Whole | Step::End, CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE) => self.ended(operation),
             (_, CKR_OK | CKR_BUFFER_TOO_SMALL) => self,
-            (_, CKR_OPERATION_NOT_INITIALIZED) => self.unless_idle(),
-            _ => Self::Unknown,
+            (_, CKR_OPERATION_NOT_INITIALIZED) => self.doubted(),
+            _ => self.with(operation),
         }
     }
 
-    /// After a call that belongs to no operation, or to two.
     fn after_other(self, call: &Call) -> Self {
         match call.number {
-            C_SETOPERATIONSTATE => Self::Unknown,
-            C_DIGESTENCRYPTUPDATE..=C_DECRYPTVERIFYUPDATE | C_SESSIONCANCEL | C_CANCELFUNCTION => self.unless_idle(),
-            C_ASYNCCOMPLETE..=C_ASYNCJOIN => Self::Unknown,
+            C_SETOPERATIONSTATE => Self::UNKNOWN,
+            C_DIGESTENCRYPTUPDATE..=C_DECRYPTVERIFYUPDATE | C_SESSIONCANCEL | C_CANCELFUNCTION => self.doubted(),
+            C_ASYNCCOMPLETE..=C_ASYNCJOIN => Self::UNKNOWN,
             _ => match call.effect {
                 // A token may end operations with the login that they need.
-                Effect::Login | Effect::Token => self.unless_idle(),
+                Effect::Login | Effect::Token => self.doubted(),
                 _ => self,
             },
         }
     }
 
-    fn ended(self, operation: Operation) -> Self {
-        if self == Self::Active(operation) {
-            Self::Idle
+    /// Another operation that may be active goes on for all we know: tokens may have several at a time.
+    fn started(self, operation: Operation) -> Self {
+        if self.possible & !Self::bit(operation) == 0 {
+            Self::active(operation)
         } else {
-            self.unless_idle()
+            self.with(operation)
         }
     }
 
-    /// After something that may end operations but starts none.
-    fn unless_idle(self) -> Self {
-        if self == Self::Idle {
-            Self::Idle
-        } else {
-            Self::Unknown
+    fn ended(self, operation: Operation) -> Self {
+        let rest = Self {
+            possible: self.possible & !Self::bit(operation),
+            certain: false,
+        };
+        rest.doubted()
+    }
+
+    fn with(self, operation: Operation) -> Self {
+        Self {
+            possible: self.possible | Self::bit(operation),
+            certain: false,
         }
+    }
+
+    const fn bit(operation: Operation) -> u16 {
+        1 << operation as u16
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Activity::{Active, Idle, Unknown};
     use super::Operation::{Digest, Find, Sign, Verify};
     use super::*;
     use keyway_wire::call;
@@ -174,34 +206,45 @@ mod tests {
             mechanism: false,
             ..WANTED
         };
+        const IDLE: Activity = Activity::IDLE;
+        const UNKNOWN: Activity = Activity::UNKNOWN;
+        let active = Activity::active;
+        let maybe = |operation| Activity::active(operation).doubted();
+        let both = maybe(Digest).with(Sign);
         for (from, number, outcome, to) in [
-            (Idle, C_SIGNINIT, WANTED, Active(Sign)),
-            (Unknown, C_SIGNINIT, WANTED, Active(Sign)),
-            (Active(Digest), C_SIGNINIT, WANTED, Unknown),
-            (Idle, C_SIGNINIT, rv(CKR_KEY_HANDLE_INVALID), Idle),
-            (Active(Sign), C_SIGNINIT, rv(CKR_OPERATION_ACTIVE), Active(Sign)),
-            (Idle, C_SIGNINIT, rv(CKR_OPERATION_ACTIVE), Unknown),
-            (Idle, C_SIGNINIT, cancel, Idle),
-            (Active(Sign), C_SIGNINIT, cancel, Unknown),
-            (Active(Sign), C_SIGN, length, Active(Sign)),
-            (Active(Sign), C_SIGN, rv(CKR_BUFFER_TOO_SMALL), Active(Sign)),
-            (Active(Sign), C_SIGN, WANTED, Idle),
-            (Active(Digest), C_SIGN, WANTED, Unknown),
-            (Active(Sign), C_SIGN, rv(CKR_DATA_LEN_RANGE), Unknown),
-            (Idle, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), Idle),
-            (Active(Sign), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), Unknown),
-            (Active(Sign), C_SIGNUPDATE, WANTED, Active(Sign)),
-            (Active(Sign), C_SIGNUPDATE, rv(CKR_DEVICE_ERROR), Unknown),
-            (Active(Sign), C_SIGNFINAL, WANTED, Idle),
-            (Active(Verify), C_VERIFY, rv(CKR_SIGNATURE_INVALID), Idle),
-            (Active(Find), C_FINDOBJECTS, WANTED, Active(Find)),
-            (Active(Find), C_FINDOBJECTSFINAL, WANTED, Idle),
-            (Active(Sign), C_SETOPERATIONSTATE, WANTED, Unknown),
-            (Idle, C_LOGIN, WANTED, Idle),
-            (Active(Sign), C_LOGOUT, WANTED, Unknown),
-            (Active(Sign), C_GENERATEKEY, WANTED, Active(Sign)),
-            (Active(Sign), C_SESSIONCANCEL, WANTED, Unknown),
-            (Active(Sign), C_SIGNENCRYPTUPDATE, WANTED, Unknown),
+            (IDLE, C_SIGNINIT, WANTED, active(Sign)),
+            (maybe(Sign), C_SIGNINIT, WANTED, active(Sign)),
+            // A token with several operations at a time may go on with the other one.
+            (UNKNOWN, C_SIGNINIT, WANTED, UNKNOWN),
+            (active(Digest), C_SIGNINIT, WANTED, both),
+            (maybe(Digest), C_SIGNINIT, WANTED, both),
+            (both, C_SIGN, WANTED, maybe(Digest)),
+            (maybe(Digest), C_DIGESTINIT, WANTED, active(Digest)),
+            (IDLE, C_SIGNINIT, rv(CKR_KEY_HANDLE_INVALID), IDLE),
+            (active(Sign), C_SIGNINIT, rv(CKR_OPERATION_ACTIVE), active(Sign)),
+            (IDLE, C_SIGNINIT, rv(CKR_OPERATION_ACTIVE), UNKNOWN),
+            (IDLE, C_SIGNINIT, cancel, IDLE),
+            (active(Sign), C_SIGNINIT, cancel, maybe(Sign)),
+            (active(Sign), C_SIGN, length, active(Sign)),
+            (active(Sign), C_SIGN, rv(CKR_BUFFER_TOO_SMALL), active(Sign)),
+            (active(Sign), C_SIGN, WANTED, IDLE),
+            (active(Digest), C_SIGN, WANTED, maybe(Digest)),
+            (active(Sign), C_SIGN, rv(CKR_DATA_LEN_RANGE), maybe(Sign)),
+            (IDLE, C_SIGN, rv(CKR_DATA_LEN_RANGE), maybe(Sign)),
+            (IDLE, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), IDLE),
+            (active(Sign), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), maybe(Sign)),
+            (active(Sign), C_SIGNUPDATE, WANTED, active(Sign)),
+            (active(Sign), C_SIGNUPDATE, rv(CKR_DEVICE_ERROR), maybe(Sign)),
+            (active(Sign), C_SIGNFINAL, WANTED, IDLE),
+            (active(Verify), C_VERIFY, rv(CKR_SIGNATURE_INVALID), IDLE),
+            (active(Find), C_FINDOBJECTS, WANTED, active(Find)),
+            (active(Find), C_FINDOBJECTSFINAL, WANTED, IDLE),
+            (active(Sign), C_SETOPERATIONSTATE, WANTED, UNKNOWN),
+            (IDLE, C_LOGIN, WANTED, IDLE),
+            (active(Sign), C_LOGOUT, WANTED, maybe(Sign)),
+            (active(Sign), C_GENERATEKEY, WANTED, active(Sign)),
+            (active(Sign), C_SESSIONCANCEL, WANTED, maybe(Sign)),
+            (active(Sign), C_SIGNENCRYPTUPDATE, WANTED, maybe(Sign)),
         ] {
             assert_eq!(after(from, number, outcome), to, "{from:?} {number} {outcome:?}");
         }

@@ -37,6 +37,12 @@ pub fn make(
     answer: &mut Answer<'_>,
 ) -> Result<u64, u64> {
     let mut view = lock(&session.view);
+    let changes = context.token_changes();
+    if view.token_changes != changes {
+        // A token may end operations of all sessions with the login that they need.
+        view.token_changes = changes;
+        view.activity = view.activity.doubted();
+    }
     let made = Making {
         context,
         session,
@@ -314,7 +320,7 @@ impl Making<'_, '_> {
             .current
             .as_ref()
             .and_then(|lesson| Operation::of(lesson.init.call))
-            .map(Activity::Active);
+            .map(Activity::active);
         if going_on != Some(view.activity) {
             view.current = None;
         }

@@ -24,6 +24,8 @@ pub struct Session {
     pub view: Mutex<View>,
     /// Whether an init call may be deferred; to be read without the lock.
     pub deferred: AtomicBool,
+    /// Whether it is being closed.
+    closing: AtomicBool,
     /// Apart from the view, so that a call can be read while another is in flight.
     pub messages: Mutex<Messages>,
 }
@@ -49,6 +51,7 @@ impl Sessions {
             connection,
             view: Mutex::new(View::new()),
             deferred: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
             messages: Mutex::default(),
         };
         lock(&self.open).insert(handle, Arc::new(session));
@@ -69,12 +72,19 @@ impl Sessions {
         lock(&self.open).retain(|_, session| session.slot != slot);
     }
 
-    /// Whether the slot has this session and no other.
-    pub fn is_last(&self, session: &Session) -> bool {
+    /// The session is about to be closed; returns whether no other of its slot will be left.
+    pub fn begin_close(&self, session: &Session) -> bool {
         let open = lock(&self.open);
+        // Under the lock, so that of those which are closed at the same time the last to begin sees that it is the last.
+        session.closing.store(true, Ordering::SeqCst);
         !open
             .values()
-            .any(|other| other.slot == session.slot && other.handle != session.handle)
+            .any(|other| other.slot == session.slot && !other.closing.load(Ordering::SeqCst))
+    }
+
+    /// It is still open after all.
+    pub fn not_closed(&self, session: &Session) {
+        session.closing.store(false, Ordering::SeqCst);
     }
 
     /// The sessions that may have a deferred init call.

@@ -1,6 +1,6 @@
 //! What travels, and when, once the module has learned.
 
-use super::server::{invoke, open_session, Act, Place, Seen};
+use super::server::{invoke, open_session, reply, Act, Place, Seen};
 use crate::context::Context;
 use keyway_wire::generated::call::*;
 use keyway_wire::generated::mechanism::{CKM_ECDSA, CKM_SHA256};
@@ -377,4 +377,67 @@ fn threads_that_disturb_and_threads_that_defer_do_not_wait_for_one_another_for_e
     for thread in threads {
         thread.join().expect("a thread");
     }
+}
+
+#[test]
+fn a_search_that_another_sessions_logout_may_have_ended_is_not_ended_unasked() {
+    let bench = Bench::new(token);
+    let (searching, other) = (bench.session(), bench.session());
+    let everything = [Value::Template(Template::Null(0))];
+    for disturb in [C_LOGOUT, C_LOGIN] {
+        assert_eq!(bench.invoke(C_FINDOBJECTSINIT, searching, &everything), CKR_OK);
+        let args = [Value::Ulong(1), Value::Bytes(Bytes::Data(b"1234"))];
+        let args = if disturb == C_LOGIN { &args[..] } else { &[] };
+        assert_eq!(bench.invoke(disturb, other, args), CKR_OK);
+        assert_eq!(bench.invoke(C_FINDOBJECTSFINAL, searching, &[]), CKR_OK);
+        assert_eq!(
+            bench.travelled(),
+            [(C_FINDOBJECTSINIT, 0), (disturb, 0), (C_FINDOBJECTSFINAL, 0)]
+        );
+    }
+    assert_eq!(bench.invoke(C_FINDOBJECTSINIT, searching, &everything), CKR_OK);
+    assert_eq!(bench.invoke(C_FINDOBJECTSFINAL, searching, &[]), CKR_OK);
+    assert_eq!(
+        bench.travelled(),
+        [(C_FINDOBJECTSINIT, 0), (C_FINDOBJECTSFINAL, flag::POSTED)]
+    );
+}
+
+#[test]
+fn the_last_two_sessions_closed_at_once_end_the_login_all_the_same() {
+    let mut held: Option<Seen> = None;
+    let bench = Bench::new(move |seen: &Seen| {
+        if seen.header.call != C_CLOSESESSION {
+            return token(seen);
+        }
+        // The first is answered when the second is there.
+        match held.take() {
+            None => {
+                held = Some(seen.clone());
+                Act::Nothing
+            }
+            Some(first) => Act::Raw(
+                [
+                    reply(&first.header, CKR_OK, 0, &[]),
+                    reply(&seen.header, CKR_OK, 0, &[]),
+                ]
+                .concat(),
+            ),
+        }
+    });
+    let sessions = [bench.session(), bench.session()];
+    bench.learn(sessions[0]);
+    std::thread::scope(|scope| {
+        for session in sessions {
+            let context = &bench.context;
+            scope.spawn(move || assert_eq!(invoke(context, C_CLOSESESSION, session, &[]), CKR_OK));
+        }
+    });
+    let session = bench.session();
+    assert_eq!(bench.sign_init(session), CKR_OK);
+    assert_eq!(
+        bench.travelled(),
+        [(C_SIGNINIT, 0)],
+        "the key's handle is worth nothing any more"
+    );
 }
