@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 
 /// Requests that wait for their session hold no more than this many bytes before the reader stops.
 const MAX_WAITING: usize = MAX_BODY;
-/// What a waiting request counts beside its body.
-const OVERHEAD: usize = 128;
+/// What a waiting request counts beside its body: many small ones cost the daemon, which remembers each, more than this process.
+const OVERHEAD: usize = 4_096;
 
 /// A request: its header and body.
 #[derive(Debug, PartialEq, Eq)]
@@ -232,5 +232,9 @@ mod tests {
         assert!(sessions.is_full());
         assert_eq!(next(&mut sessions, 1), Some(2));
         assert!(!sessions.is_full());
+        for id in 0..20_000 {
+            assert!(!admit(&mut sessions, 1, id));
+        }
+        assert!(sessions.is_full(), "so many small ones are too many");
     }
 }
