@@ -191,6 +191,8 @@ unsafe fn write_one(
             (Some(Value::Room(room)), Value::Numbers(numbers)) => {
                 write_numbers(pointer, words[1].cast(), room.length.unwrap_or(0), numbers)
             }
+            // The caller's count does not travel and the host starts from 0: a module that fails has left it alone.
+            (Some(Value::ObjectsRoom(_)), Value::Numbers(Numbers { count: Some(0), .. })) if !success => Ok(()),
             (Some(Value::ObjectsRoom(room)), Value::Numbers(numbers)) => {
                 write_numbers(pointer, words[2].cast(), room.maximum, numbers)
             }
@@ -366,6 +368,24 @@ mod tests {
             buffer: false,
         };
         assert_eq!(read_all(C_FINDOBJECTS, &words), Ok(vec![Value::ObjectsRoom(room)]));
+    }
+
+    #[test]
+    fn a_search_that_fails_leaves_the_count_alone() {
+        let (mut array, mut count) = ([7 as CK_ULONG; 2], 9 as CK_ULONG);
+        let words = [pointer(&mut array), word(2), pointer(&mut count)];
+        let reply = |told| {
+            [Value::Numbers(Numbers {
+                count: Some(told),
+                data: None,
+            })]
+        };
+        assert_eq!(write_all(C_FINDOBJECTS, &words, false, &reply(0)), Ok(()));
+        assert_eq!(count, 9);
+        assert_eq!(write_all(C_FINDOBJECTS, &words, false, &reply(5)), Ok(()));
+        assert_eq!(count, 5);
+        assert_eq!(write_all(C_FINDOBJECTS, &words, true, &reply(0)), Ok(()));
+        assert_eq!((count, array), (0, [7; 2]));
     }
 
     #[test]
