@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.daemon.harness import RunningDaemon, backend
-from tests.p11kit.stock import StockServer
+from tests.p11kit.stock import RELEASES, StockServer
 
 from keyway.config.locate import softhsm_module
 
@@ -34,10 +34,11 @@ def conf(home):
     return conf
 
 
-@pytest.fixture
-def remote(conf):
+@pytest.fixture(params=RELEASES, ids=lambda release: f"version {release.version}")
+def remote(request, conf):
     """A client of `p11-kit remote`, initialized."""
-    with StockServer(softhsm_module(), conf) as server:
+    with StockServer(softhsm_module(), conf, release=request.param) as server:
+        assert server.answered == request.param.version
         server.initialize()
         yield server
 

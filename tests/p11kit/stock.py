@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tests.daemon.raw import RawClient
 
@@ -34,7 +34,34 @@ from keyway.p11kit import (
 )
 
 TIMEOUT = 20.0
-CLIENT_MODULE = Path("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so")
+
+
+class Release(NamedTuple):
+    """An installed release of p11-kit."""
+
+    prefix: Path
+    version: int
+
+    @property
+    def program(self) -> Path:
+        return self.prefix / "bin" / "p11-kit"
+
+    @property
+    def client(self) -> Path:
+        return self.libraries / "pkcs11" / "p11-kit-client.so"
+
+    @property
+    def libraries(self) -> Path:
+        return self.prefix / "lib" / "x86_64-linux-gnu"
+
+
+def _releases() -> list[Release]:
+    """Debian's release, and those of P11KIT_BUILDS: prefixes, each with `=` and the highest version that it speaks."""
+    builds = [build.split("=") for build in os.environ.get("P11KIT_BUILDS", "").split()]
+    return [Release(Path("/usr"), 0), *(Release(Path(prefix), int(version)) for prefix, version in builds)]
+
+
+RELEASES = _releases()
 
 Answerer = Callable[[Call, int, tuple[Value, ...]], Reply]
 Opened = Callable[[], AbstractContextManager[Answerer]]
@@ -43,14 +70,14 @@ Opened = Callable[[], AbstractContextManager[Answerer]]
 class StockServer:
     """A real `p11-kit remote`, and a client of it."""
 
-    def __init__(self, module: Path, conf: Path, offer: int = 2) -> None:
+    def __init__(self, module: Path, conf: Path, offer: int = 2, release: Release = RELEASES[0]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                ["p11-kit", "remote", str(module)],
+                [str(release.program), "remote", str(module)],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                env={**os.environ, "SOFTHSM2_CONF": str(conf)},
+                env={**os.environ, "SOFTHSM2_CONF": str(conf), "LD_LIBRARY_PATH": str(release.libraries)},
             )
         self._socket = ours
         self._socket.settimeout(TIMEOUT)
