@@ -57,8 +57,8 @@ impl Operation {
 pub struct Activity {
     /// Those that may be active, a bit each.
     possible: u16,
-    /// Whether they are.
-    certain: bool,
+    /// Those of them that are.
+    certain: u16,
 }
 
 /// What came of a call.
@@ -76,12 +76,12 @@ impl Activity {
     /// None is active.
     pub const IDLE: Self = Self {
         possible: 0,
-        certain: true,
+        certain: 0,
     };
     /// Anything may be.
     pub const UNKNOWN: Self = Self {
         possible: u16::MAX,
-        certain: false,
+        certain: 0,
     };
 
     /// This one is active and no other.
@@ -89,7 +89,7 @@ impl Activity {
     pub const fn active(operation: Operation) -> Self {
         Self {
             possible: Self::bit(operation),
-            certain: true,
+            certain: Self::bit(operation),
         }
     }
 
@@ -98,7 +98,7 @@ impl Activity {
     pub const fn doubted(self) -> Self {
         Self {
             possible: self.possible,
-            certain: self.possible == 0,
+            certain: 0,
         }
     }
 
@@ -136,27 +136,27 @@ impl Activity {
         }
     }
 
-    /// Another operation that may be active goes on for all we know: tokens may have several at a time.
+    /// An operation that was known to be active goes on for all we know: tokens may have several at a time. One that failed was
+    /// ended by the standard; a token that keeps it, and has one at a time, would not have started another.
     fn started(self, operation: Operation) -> Self {
-        if self.possible & !Self::bit(operation) == 0 {
-            Self::active(operation)
-        } else {
-            self.with(operation)
+        let certain = self.certain | Self::bit(operation);
+        Self {
+            possible: certain,
+            certain,
         }
     }
 
     fn ended(self, operation: Operation) -> Self {
-        let rest = Self {
+        Self {
             possible: self.possible & !Self::bit(operation),
-            certain: false,
-        };
-        rest.doubted()
+            certain: self.certain & !Self::bit(operation),
+        }
     }
 
     fn with(self, operation: Operation) -> Self {
         Self {
             possible: self.possible | Self::bit(operation),
-            certain: false,
+            certain: self.certain & !Self::bit(operation),
         }
     }
 
@@ -210,15 +210,16 @@ mod tests {
         const UNKNOWN: Activity = Activity::UNKNOWN;
         let active = Activity::active;
         let maybe = |operation| Activity::active(operation).doubted();
-        let both = maybe(Digest).with(Sign);
+        let both = active(Digest).started(Sign);
         for (from, number, outcome, to) in [
             (IDLE, C_SIGNINIT, WANTED, active(Sign)),
             (maybe(Sign), C_SIGNINIT, WANTED, active(Sign)),
-            // A token with several operations at a time may go on with the other one.
-            (UNKNOWN, C_SIGNINIT, WANTED, UNKNOWN),
+            (UNKNOWN, C_SIGNINIT, WANTED, active(Sign)),
+            (maybe(Digest), C_SIGNINIT, WANTED, active(Sign)),
+            // A token with several operations at a time goes on with the other one.
             (active(Digest), C_SIGNINIT, WANTED, both),
-            (maybe(Digest), C_SIGNINIT, WANTED, both),
-            (both, C_SIGN, WANTED, maybe(Digest)),
+            (both, C_SIGN, WANTED, active(Digest)),
+            (both, C_SIGN, rv(CKR_DATA_LEN_RANGE), active(Digest).with(Sign)),
             (maybe(Digest), C_DIGESTINIT, WANTED, active(Digest)),
             (IDLE, C_SIGNINIT, rv(CKR_KEY_HANDLE_INVALID), IDLE),
             (active(Sign), C_SIGNINIT, rv(CKR_OPERATION_ACTIVE), active(Sign)),
@@ -228,7 +229,7 @@ mod tests {
             (active(Sign), C_SIGN, length, active(Sign)),
             (active(Sign), C_SIGN, rv(CKR_BUFFER_TOO_SMALL), active(Sign)),
             (active(Sign), C_SIGN, WANTED, IDLE),
-            (active(Digest), C_SIGN, WANTED, maybe(Digest)),
+            (active(Digest), C_SIGN, WANTED, active(Digest)),
             (active(Sign), C_SIGN, rv(CKR_DATA_LEN_RANGE), maybe(Sign)),
             (IDLE, C_SIGN, rv(CKR_DATA_LEN_RANGE), maybe(Sign)),
             (IDLE, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), IDLE),
