@@ -13,6 +13,7 @@
  *   noise                             text on standard output and standard error
  *   short-interface                   C_GetInterface gives a 3.0 list that ends where version 3.0 ends
  * FAULTY_DELAY: milliseconds of slow-init and slow-sign (default 500).
+ * FAULTY_MARK: path of a file that is made when such a delay begins.
  * FAULTY_VERSION: "2.40" (default), "3.0" or "3.2": what C_GetInterface offers.
  *
  * It has one slot (0) with a token "faulty", any session, no PIN. C_Sign gives the session's number of signatures so far and the data
@@ -77,7 +78,9 @@ static void *sleep_for_ever(void *unused)
 
 static void delay(void)
 {
-    const char *text = getenv("FAULTY_DELAY");
+    const char *text = getenv("FAULTY_DELAY"), *mark = getenv("FAULTY_MARK");
+    FILE *file = mark ? fopen(mark, "w") : NULL;
+    if (file) fclose(file);
     usleep((useconds_t)(text ? atoi(text) : 500) * 1000);
 }
 
