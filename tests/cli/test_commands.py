@@ -32,10 +32,10 @@ class TestCheck:
 
     def test_every_mistake_is_told(self, keyway, tmp_path):
         path = tmp_path / "k.toml"
-        path.write_text('[backend.s]\nmodule = "/m"\nspares = -1\n[log]\nlevel = "x"\n')
+        path.write_text('[backend.s]\nmodule = "/m"\nspares = -2\n[log]\nlevel = "x"\n')
         done = keyway("check", path)
         assert done.returncode == 1
-        assert f"{path}:3: backend.s.spares: must be at least 0" in done.stderr
+        assert f"{path}:3: backend.s.spares: must be at least -1" in done.stderr
         assert f"{path}:5: log.level: must be one of" in done.stderr
 
     def test_a_module_that_is_not_there(self, keyway, tmp_path):

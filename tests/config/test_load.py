@@ -3,7 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from keyway.address import Tls
 from keyway.config import ConfigError, load, parse
+
+MODULE = '[backend.s]\nmodule = "/m"\n'
 
 GOOD = """
 [listen]
@@ -41,6 +44,40 @@ def test_a_good_configuration():
     assert config.limits.contexts == 1024
 
 
+def test_a_configuration_with_every_transport():
+    config = parse("""
+[backend.far]
+command = ["ssh", "hsm1", "p11-kit", "remote", "/usr/lib/m.so"]
+[backend.gateway]
+address = "tls://hsm2:5658"
+ca = "/ca.pem"
+[backend.behind]
+offered = "site-3"
+[listener.clients]
+address = "tls://[::]:5658"
+certificate = "/c.pem"
+key = "/k.pem"
+ca = "/ca.pem"
+[listener.old]
+address = "unix:/run/p11.sock"
+protocol = "p11-kit"
+tokens = ["pkcs11:token=demo?write-protected=yes"]
+first_slot = 17
+[offer.public]
+to = "tls://gw:5659"
+certificate = "/c.pem"
+key = "/k.pem"
+ca = "/ca.pem"
+""")
+    assert config.backends["far"].command[0] == "ssh"
+    assert [backend.protocol for backend in config.backends.values()] == ["p11-kit", "keyway", "keyway"]
+    assert [backend.spares for backend in config.backends.values()] == [0, 0, 0]
+    assert config.listeners["clients"].address == Tls("::", 5658)
+    assert config.listeners["clients"].client_certificates == "required"
+    assert config.listeners["old"].tokens == ("pkcs11:token=demo?write-protected=yes",)
+    assert config.offers["public"].to == Tls("gw", 5659)
+
+
 def test_the_only_backend_need_not_be_named():
     config = parse('[backend.soft]\nmodule = "/m.so"\n[token.a]\nlabel = "x"\n')
     assert config.tokens["a"].backend == "soft"
@@ -50,10 +87,13 @@ def test_the_only_backend_need_not_be_named():
     ("text", "problem"),
     [
         ("", r":1: backend: at least one \[backend.NAME\]"),
-        ("[backend.s]\n", r":1: backend.s: module is missing"),
+        ("[backend.s]\n", r":1: backend.s: one of module, command, address, offered is needed"),
         ("\n[backend.s]\nmodule = 1\n", r":3: backend.s.module: must be a path"),
         ('[backend.s]\nmodule = "relative.so"\n', r":2: backend.s.module: must be an absolute path"),
-        ('[backend.s]\nmodule = "/m"\nmodul = 3\n', r":3: backend.s.modul: unknown; known here: module, threads"),
+        (
+            '[backend.s]\nmodule = "/m"\nmodul = 3\n',
+            r":3: backend.s.modul: unknown; known here: .*module, command, .*threads",
+        ),
         ('[backend.s]\nmodule = "/m"\nthreads = 0\n', r":3: backend.s.threads: must be at least 1"),
         ('[backend.s]\nmodule = "/m"\nthreads = true\n', r":3: backend.s.threads: must be an integer"),
         ('[backend.s]\nmodule = "/m"\nisolation = "x"\n', r":3: backend.s.isolation: must be one of: client"),
@@ -84,6 +124,36 @@ def test_the_only_backend_need_not_be_named():
             '[backend.s]\nmodule = "/m"\n[backend.u]\nmodule = "/m"\n[token.t]\nlabel = "a"\n',
             r":5: .*backend is missing",
         ),
+        (
+            '[backend.s]\nmodule = "/m"\naddress = "unix:/k"\n',
+            r":1: backend.s: one of .* is needed, not module and address",
+        ),
+        ('[backend.s]\ncommand = "ssh"\n', r":2: backend.s.command: must be a list of strings"),
+        ('[backend.s]\naddress = "k.sock"\n', r":2: backend.s.address: an address is unix:/path"),
+        ('[backend.s]\naddress = "tcp://hsm:1"\n', r":2: backend.s.address: plain tcp outside loopback"),
+        ('[backend.s]\naddress = "tls://hsm:1"\n', r":1: backend.s: ca is missing"),
+        ('[backend.s]\naddress = "systemd:"\n', r":2: backend.s.address: systemd: is for listeners only"),
+        ('[backend.s]\nmodule = "/m"\nca = "/ca"\n', r":3: backend.s.ca: is for TLS only"),
+        ('[backend.s]\nmodule = "/m"\nprotocol = "keyway"\n', r":3: backend.s.protocol: is not for module"),
+        (f"{MODULE}[listener.l]\n", r":3: listener.l: address is missing"),
+        (f'{MODULE}[listener.l]\naddress = "tcp://0.0.0.0:1"\n', r":4: listener.l.address: plain tcp outside loopback"),
+        (
+            f'{MODULE}[listener.l]\naddress = "tls://0.0.0.0:1"\n',
+            r":4: listener.l.address: TLS needs certificate and key",
+        ),
+        (f'{MODULE}[listener.l]\naddress = "tls://0.0.0.0:1"\n', r":3: listener.l.client_certificates: needs ca"),
+        (
+            f'{MODULE}[listener.l]\naddress = "tls://0.0.0.0:1"\nkey = "/k"\n',
+            r":3: listener.l: certificate and key belong",
+        ),
+        (
+            f'{MODULE}[listener.l]\naddress = "unix:/l"\nprotocol = "offer"\n',
+            r":5: listener.l.protocol: offer needs TLS",
+        ),
+        (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["x"]\n', r":5: listener.l.tokens: no PKCS #11 URI"),
+        (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["pkcs11:object=a"]\n', r":5: .*names an object"),
+        (f'{MODULE}[offer.o]\nto = "tcp://127.0.0.1:1"\n', r":4: offer.o.to: must be tls://host:port"),
+        (f'{MODULE}[offer.o]\nto = "tls://gw:1"\n', r":3: offer.o: certificate is missing"),
         ("a = \n", r"not TOML: .*line 1"),
     ],
 )
@@ -96,7 +166,7 @@ def test_a_mistake_is_told_with_its_line(text, problem):
 
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(ConfigError) as raised:
-        parse('[log]\nlevel = "loud"\nformat = 3\n[backend.s]\n')
+        parse('[log]\nlevel = "loud"\nformat = 3\n[backend.s]\nmodule = 1\n')
     assert len(raised.value.problems) == 3
 
 

@@ -100,7 +100,7 @@ def _place(labels: tuple[str, ...], directory: Path | None) -> Iterator[Place]:
         conf.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
         environment = MappingProxyType({"SOFTHSM2_CONF": str(conf)})
         # SoftHSM's random numbers come from OpenSSL, which notices a fork.
-        backend = BackendOptions(module=module, environment=environment, start="copy")
+        backend = BackendOptions(module=module, environment=environment, start="copy", spares=2)
         config = Config(
             listen=ListenOptions(socket=home / "keyway.sock", mode=0o600),
             backends=MappingProxyType({"softhsm": backend}),

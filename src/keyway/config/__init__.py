@@ -2,7 +2,17 @@
 
 from keyway.config.errors import ConfigError
 from keyway.config.load import load, missing_modules, parse
-from keyway.config.options import BackendOptions, Config, LimitOptions, ListenOptions, LogOptions, TokenOptions
+from keyway.config.options import (
+    BackendOptions,
+    Config,
+    LimitOptions,
+    ListenerOptions,
+    ListenOptions,
+    LogOptions,
+    OfferOptions,
+    TlsOptions,
+    TokenOptions,
+)
 
 __all__ = [
     "BackendOptions",
@@ -10,7 +20,10 @@ __all__ = [
     "ConfigError",
     "LimitOptions",
     "ListenOptions",
+    "ListenerOptions",
     "LogOptions",
+    "OfferOptions",
+    "TlsOptions",
     "TokenOptions",
     "load",
     "missing_modules",

@@ -9,7 +9,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-__all__ = ["BackendOptions", "Config", "LimitOptions", "ListenOptions", "LogOptions", "TokenOptions", "option"]
+from keyway.address import Address, Tls
+
+__all__ = [
+    "BackendOptions",
+    "Config",
+    "LimitOptions",
+    "ListenOptions",
+    "ListenerOptions",
+    "LogOptions",
+    "OfferOptions",
+    "TlsOptions",
+    "TokenOptions",
+    "option",
+]
 
 REQUIRED: Final = object()
 """The default of an option that must be given."""
@@ -52,10 +65,87 @@ class ListenOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackendOptions:
-    """A vendor's Cryptoki module, loaded by module hosts."""
+class TlsOptions:
+    """What TLS needs at this end. The files are read again when they change."""
 
-    module: Path = option("Path of the module, a shared library.")
+    certificate: Path | None = option(
+        "TLS: PEM file with the certificate of this end, and those between it and the CA.", None
+    )
+    key: Path | None = option("TLS: PEM file with the private key of that certificate.", None)
+    ca: Path | None = option(
+        "TLS: PEM file with the certificates of the CAs that the other end's certificate may come from.", None
+    )
+    crl: Path | None = option(
+        "TLS: PEM file with certificate revocation lists of these CAs. Without it nothing is taken for revoked.", None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOptions(TlsOptions):
+    """One more place where clients connect, besides that of [listen]."""
+
+    address: Address = option(
+        "Where: unix:/path, tcp://host:port, tls://host:port, vsock:cid=any;port=N, or systemd:NAME for a socket that systemd hands over; "
+        "that one speaks TLS if there is a certificate."
+    )
+    protocol: str = option(
+        "keyway: libkeyway.so and other gateways. p11-kit: p11-kit-client.so. offer: gateways that offer their tokens (section offer).",
+        "keyway",
+        choices=("keyway", "p11-kit", "offer"),
+    )
+    mode: int = option("Permissions of a unix socket, as an octal string.", 0o660)
+    group: str = option("Name of the group that owns a unix socket. Empty: the group of the daemon.", "")
+    insecure: bool = option(
+        "Whether a tcp address may be outside loopback: everybody who can send packets there may use the tokens, and read along.",
+        False,
+    )
+    client_certificates: str = option(
+        "TLS: whether clients must show a certificate that comes from a CA of the file.",
+        "required",
+        choices=("required", "optional", "none"),
+    )
+    tokens: tuple[str, ...] = option(
+        "PKCS #11 URIs (RFC 7512) of the tokens that clients see here, of those that there are. pkcs11: is all of them, as is an empty list. "
+        "?write-protected=yes behind a URI: the token can't be changed from here.",
+        (),
+    )
+    first_slot: int = option(
+        "Number of the first slot; the others follow. -1: the numbers that the slots have anyway.",
+        -1,
+        at_least=-1,
+        at_most=0x7FFFFFFF,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions(TlsOptions):
+    """What answers the calls: a vendor's module, loaded by module hosts, or something elsewhere. Give one of module, command, address, offered."""
+
+    module: Path | None = option("Path of the module, a shared library.", None)
+    command: tuple[str, ...] = option(
+        'Program with its arguments that answers on its standard input and output, such as ["ssh", "hsm1", "p11-kit", "remote", "/usr/lib/m.so"]. '
+        "It runs once for each client.",
+        (),
+    )
+    address: Address | None = option(
+        "Where something else listens that answers: unix:/path, vsock:cid=N;port=N, tcp://host:port or tls://host:port.",
+        None,
+    )
+    offered: str = option(
+        "Name in the certificate of a gateway that offers its tokens on a listener with protocol = offer.", ""
+    )
+    protocol: str = option(
+        "What command or address speaks: p11-kit (p11-kit remote, p11-kit server) or keyway (another gateway). Empty: p11-kit for a command, "
+        "keyway for an address.",
+        "",
+        choices=("", "keyway", "p11-kit"),
+    )
+    insecure: bool = option(
+        "Whether a tcp address may be outside loopback: PINs and data can be read on the way.", False
+    )
+    server_name: str = option(
+        "TLS: name that the other end's certificate must have. Empty: the host of the address.", ""
+    )
     threads: int = option(
         "How many calls one host executes at a time. 1 for a module that is not safe with several threads.",
         8,
@@ -75,9 +165,10 @@ class BackendOptions:
         True,
     )
     spares: int = option(
-        "How many hosts wait with the module loaded, so that a new client need not wait for that.",
-        2,
-        at_least=0,
+        "How many hosts wait with the module loaded, so that a new client need not wait for that; for other backends, how many connections wait. "
+        "-1: 2 for a module, none for the others.",
+        -1,
+        at_least=-1,
         at_most=64,
     )
     start: str = option(
@@ -128,6 +219,15 @@ class TokenOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OfferOptions(TlsOptions):
+    """A gateway elsewhere to which this one connects, to offer its tokens there: for a gateway that can't be reached from outside."""
+
+    to: Tls = option("Address of a listener with protocol = offer there: tls://host:port.")
+    server_name: str = option("Name that the certificate there must have. Empty: the host of the address.", "")
+    spares: int = option("How many connections wait there for clients.", 2, at_least=1, at_most=64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogOptions:
     """The log, on standard error."""
 
@@ -168,5 +268,7 @@ class Config:
     listen: ListenOptions = field(default_factory=ListenOptions)
     backends: MappingProxyType[str, BackendOptions]
     tokens: MappingProxyType[str, TokenOptions] = field(default_factory=lambda: MappingProxyType({}))
+    listeners: MappingProxyType[str, ListenerOptions] = field(default_factory=lambda: MappingProxyType({}))
+    offers: MappingProxyType[str, OfferOptions] = field(default_factory=lambda: MappingProxyType({}))
     log: LogOptions = field(default_factory=LogOptions)
     limits: LimitOptions = field(default_factory=LimitOptions)

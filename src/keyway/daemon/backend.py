@@ -60,6 +60,7 @@ class Backend:
         self.turns = Turns()
         self.crashes = 0
         self._output = OutputReader(lambda line: event(logging.WARNING, "module output", backend=name, text=line))
+        assert options.module is not None
         settings = HostSettings(
             name=name,
             binary=binary,

@@ -14,7 +14,7 @@ from keyway.cryptoki import RV
 from keyway.daemon.link import Frame, reply_frame
 
 if TYPE_CHECKING:
-    from keyway.daemon.client import ClientConnection
+    from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
 
 __all__ = ["STATUS", "answer"]
@@ -53,7 +53,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
 _CALLS: Final[dict[int, Callable[[Daemon], dict[str, Any]]]] = {STATUS: status}
 
 
-def answer(daemon: Daemon, client: ClientConnection, frame: Frame) -> bytes:
+def answer(daemon: Daemon, client: Connection, frame: Frame) -> bytes:
     """Return the reply to a control call.
 
     Args:

@@ -1,4 +1,4 @@
-"""The running daemon: its listener, its backends, its clients."""
+"""The running daemon: its listeners, its backends, its clients."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from keyway.config import Config
+from keyway.address import Unix
+from keyway.config import Config, ListenerOptions
 from keyway.cryptoki import Version
 from keyway.daemon.backend import Backend
-from keyway.daemon.client import ClientConnection
+from keyway.daemon.connection import Connection
 from keyway.daemon.janitor import Janitor
+from keyway.daemon.listener import Listener
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.view import View
 from keyway.observe.log import event
 from keyway.transport.peer import Peer, peer_of
-from keyway.transport.unix import listen
 
 __all__ = ["Daemon"]
 
@@ -35,6 +36,7 @@ class Daemon:
         backends: The backends by name.
         tasks: What runs beside the loop's callbacks.
         clients: The open connections.
+        listeners: Where clients connect.
         view: What clients see of the backends.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
@@ -58,28 +60,35 @@ class Daemon:
         self.view = View(config)
         self.config = config
         self.tasks = Tasks()
-        self.clients: set[ClientConnection] = set()
+        self.clients: set[Connection] = set()
+        listen = config.listen
+        own = ListenerOptions(address=Unix(str(listen.socket)), mode=listen.mode, group=listen.group)
+        self.listeners = [
+            Listener(self, name, options, self.view) for name, options in (("", own), *config.listeners.items())
+        ]
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
         self._contexts: set[str] = set()
         self._context_count = 0
-        self._server: asyncio.AbstractServer | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def start(self) -> None:
-        """Listen, and start spare hosts.
+        """Listen everywhere, and start spare hosts.
 
         Raises:
-            AddressError: The socket can't be listened on.
+            AddressError: An address can't be listened on.
         """
         raise_descriptor_limit()
-        listener = listen(self.config.listen.socket, self.config.listen.mode, self.config.listen.group)
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: ClientConnection(self), sock=listener)
+        try:
+            for listener in self.listeners:
+                await listener.start()
+        except BaseException:
+            self._close_listeners()
+            raise
         for backend in self.backends.values():
             self.tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
         self.tasks.start(Janitor(self).run(), "janitor")
-        event(logging.INFO, "listening", socket=self.config.listen.socket, pid=os.getpid())
+        event(logging.INFO, "ready", pid=os.getpid())
 
     async def stop(self, drain: float, hurry: asyncio.Event | None = None) -> None:
         """Take no more clients, let those that are there end, then end them and everything else.
@@ -88,9 +97,7 @@ class Daemon:
             drain: Seconds that clients have.
             hurry: Ends that time early when set.
         """
-        if self._server is not None:
-            self._server.close()
-            self.config.listen.socket.unlink(missing_ok=True)
+        self._close_listeners()
         if self.clients:
             event(logging.INFO, "draining", clients=len(self.clients), seconds=drain)
             try:
@@ -106,6 +113,10 @@ class Daemon:
             await backend.close()
         event(logging.INFO, "stopped")
 
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.close()
+
     async def _idle_or(self, hurry: asyncio.Event | None) -> None:
         loop = asyncio.get_running_loop()
         waits = [loop.create_task(event.wait()) for event in (self._idle, hurry) if event is not None]
@@ -117,7 +128,7 @@ class Daemon:
 
     # From the clients
 
-    def admit(self, client: ClientConnection, transport: asyncio.Transport) -> Peer | None:
+    def admit(self, client: Connection, transport: asyncio.Transport) -> Peer | None:
         """Return who has connected; None if the client can't be taken."""
         if len(self.clients) >= self.config.limits.contexts + SPARE_CONNECTIONS:
             event(logging.WARNING, "connection refused", reason="limit of connections")
@@ -127,7 +138,7 @@ class Daemon:
         connection: socket.socket = transport.get_extra_info("socket")
         return peer_of(connection)
 
-    def dismiss(self, client: ClientConnection) -> None:
+    def dismiss(self, client: Connection) -> None:
         """Forget a connection that is closed."""
         self.clients.discard(client)
         if not self.clients:

@@ -23,8 +23,9 @@ from keyway.wire.header import HEADER, HEADER_SIZE, Flags
 
 if TYPE_CHECKING:
     from keyway.backend.turns import Turn
-    from keyway.daemon.client import ClientConnection
+    from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
+    from keyway.daemon.view import View
 
 __all__ = ["Service"]
 
@@ -47,7 +48,7 @@ class Service:
         binding: The context and its hosts; None while there is none.
     """
 
-    def __init__(self, daemon: Daemon, client: ClientConnection) -> None:
+    def __init__(self, daemon: Daemon, client: Connection, view: View) -> None:
         self.bound: dict[int, Link] = {}
         self.plain = _NOTHING
         self.name = ""
@@ -55,6 +56,7 @@ class Service:
         self.binding: Binding | None = None
         self._daemon = daemon
         self._client = client
+        self._view = view
         self._hosts_paused = False
 
     # From the client
@@ -75,7 +77,7 @@ class Service:
                 self._answer(frame, Answer(RV.CKR_CRYPTOKI_NOT_INITIALIZED))
             elif route is Route.FINALIZE:
                 self._hold(self._finalize(frame, binding), frame)
-            elif route in _OF_MODULE and not self._daemon.view.has_own_slots:
+            elif route in _OF_MODULE and not self._view.has_own_slots:
                 self._answer_for_all(binding, route, frame, data)
             else:
                 self._decide(binding, route, frame, data)
@@ -163,7 +165,7 @@ class Service:
             event(logging.WARNING, "context refused", reason="limit of contexts", **self._client.facts())
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
             return
-        view = daemon.view
+        view = self._view
         context = Context(tuple(daemon.backends), view.start(), daemon.config.limits.sessions)
         self.binding = binding = Binding(context, daemon.backends, self, name, daemon.config.limits.ending)
         self.name = name
@@ -227,7 +229,7 @@ class Service:
         if route is Route.SLOT_INFO and answer.rv is RV.CKR_TOKEN_NOT_PRESENT:
             (wanted,) = _arguments(frame, data)
             if wanted:
-                return Answer(RV.CKR_OK, (empty_slot(self._daemon.view.name_of(frame[4])),))
+                return Answer(RV.CKR_OK, (empty_slot(self._view.name_of(frame[4])),))
         return answer
 
     async def _repeat(self, binding: Binding, frame: Frame, data: bytes) -> None:
@@ -300,7 +302,7 @@ class Service:
         link.write(data)
 
     def _needs_reply(self, route: Route) -> bool:
-        return route in _TRACKED or (route is Route.SESSION_INFO and not self._daemon.view.has_own_slots)
+        return route in _TRACKED or (route is Route.SESSION_INFO and not self._view.has_own_slots)
 
     async def _reach(self, binding: Binding, backend: str) -> Link:
         link = await binding.reach(backend)
@@ -335,7 +337,7 @@ class Service:
         self._answer(frame, self._own_answer(route, frame, data, slots))
 
     async def _look_again(self, binding: Binding, frame: Frame, data: bytes) -> None:
-        binding.context.slots = slots = await self._daemon.view.look(binding)
+        binding.context.slots = slots = await self._view.look(binding)
         self._answer(frame, self._own_answer(Route.SLOT_LIST, frame, data, slots))
 
     def _own_answer(self, route: Route, frame: Frame, data: bytes, slots: VirtualSlots | tuple[()]) -> Answer:

@@ -1,0 +1,170 @@
+"""Sections of the file as typed objects, checked one by one (what they say of one another: `keyway.config.rules`)."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
+
+from keyway.address import Address, Tls
+from keyway.address import parse as parse_address
+from keyway.config.lines import line_of
+
+__all__ = ["Reader"]
+
+NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+
+class _Kind(NamedTuple):
+    """A type of an option.
+
+    Attributes:
+        name: What errors call it.
+        fits: Whether what TOML gives is of that type.
+        make: What the option holds; raises ValueError with the reason why it can't.
+    """
+
+    name: str
+    fits: Callable[[Any], bool]
+    make: Callable[[Any], Any] = lambda value: value
+
+
+def _path(text: str) -> Path:
+    if not Path(text).is_absolute():
+        raise ValueError("must be an absolute path")
+    return Path(text)
+
+
+def _tls(text: str) -> Tls:
+    if not isinstance(address := parse_address(text), Tls):
+        raise ValueError("must be tls://host:port")
+    return address
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+_PATH: Final = _Kind("a path (a string)", _is_text, _path)
+_ADDRESS: Final = _Kind("an address (a string)", _is_text, parse_address)
+
+KINDS: Final[Mapping[Any, _Kind]] = {
+    int: _Kind("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    float: _Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool), float),
+    bool: _Kind("true or false", lambda value: isinstance(value, bool)),
+    str: _Kind("a string", lambda value: isinstance(value, str)),
+    Path: _PATH,
+    Path | None: _PATH,
+    Address: _ADDRESS,
+    Address | None: _ADDRESS,
+    Tls: _Kind("an address (a string)", _is_text, _tls),
+    tuple[str, ...]: _Kind(
+        "a list of strings",
+        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+        tuple,
+    ),
+    MappingProxyType[str, str]: _Kind(
+        "a table of strings",
+        lambda value: isinstance(value, dict) and all(isinstance(each, str) for each in value.values()),
+        MappingProxyType,
+    ),
+}
+"""The types of options."""
+
+
+class Reader:
+    """Turns tables into sections, and collects what is wrong on the way.
+
+    Attributes:
+        problems: What is wrong, with file, line and key.
+    """
+
+    def __init__(self, text: str, name: str) -> None:
+        self._text = text
+        self._name = name
+        self.problems: list[str] = []
+
+    def wrong(self, path: tuple[str, ...], what: str) -> None:
+        """Note what is wrong with a key."""
+        key = ".".join(path)
+        self.problems.append(f"{self._name}:{line_of(self._text, path)}: {key}: {what}")
+
+    def only_keys(self, table: Mapping[str, Any], path: tuple[str, ...], known: tuple[str, ...]) -> None:
+        """Note keys of a table that mean nothing."""
+        for key in table:
+            if key not in known:
+                self.wrong((*path, key), f"unknown; known here: {', '.join(known)}")
+
+    def named_sections(self, kind: type[Any], document: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
+        """Yield the sections [key.NAME] with their names."""
+        table = document.get(key, {})
+        if not isinstance(table, dict):
+            self.wrong((key,), f"must be sections [{key}.NAME]")
+            return
+        for name, section in table.items():
+            if not isinstance(section, dict):
+                self.wrong((key, name), f"must be a section [{key}.{name}]")
+            elif not name or not NAME_CHARACTERS.issuperset(name):
+                self.wrong((key, name), "a name has letters, digits, '-', '_' and '.' only")
+            else:
+                yield name, self.section(kind, table, (key, name), section)
+
+    def section(self, kind: type[Any], document: Mapping[str, Any], path: tuple[str, ...], table: Any = None) -> Any:
+        """Return a section as an object of a class of options."""
+        table = document.get(path[-1], {}) if table is None else table
+        if not isinstance(table, dict):
+            self.wrong(path, f"must be a section [{'.'.join(path)}]")
+            table = {}
+        fields = dataclasses.fields(kind)
+        self.only_keys(table, path, tuple(each.name for each in fields))
+        values = {}
+        for each in fields:
+            if each.name in table:
+                values[each.name] = self._value(each, table[each.name], (*path, each.name))
+            elif each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
+                self.wrong(path, f"{each.name} is missing")
+                values[each.name] = None
+        return kind(**values)
+
+    def _value(self, each: dataclasses.Field[Any], value: Any, path: tuple[str, ...]) -> Any:
+        kind: Any = each.type
+        if each.name == "mode":
+            return self._mode(value, path)
+        kinds = KINDS[kind]
+        if not kinds.fits(value):
+            self.wrong(path, f"must be {kinds.name}")
+        elif "\0" in "".join(_texts(value)):
+            self.wrong(path, "must not hold a zero character")
+        elif (choices := each.metadata["choices"]) and value not in choices:
+            self.wrong(path, f"must be one of: {', '.join(choices)}")
+        elif (least := each.metadata["at_least"]) is not None and value < least:
+            self.wrong(path, f"must be at least {least}")
+        elif (most := each.metadata["at_most"]) is not None and value > most:
+            self.wrong(path, f"must be at most {most}")
+        else:
+            try:
+                return kinds.make(value)
+            except ValueError as error:
+                self.wrong(path, str(error))
+        return value
+
+    def _mode(self, value: Any, path: tuple[str, ...]) -> int:
+        if isinstance(value, str):
+            with suppress(ValueError):
+                number = int(value, 8)
+                if 0 <= number <= 0o777:
+                    return number
+        self.wrong(path, 'must be permissions as an octal string, such as "0660"')
+        return 0
+
+
+def _texts(value: Any) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            yield from value
+        case dict():
+            yield from value
+            yield from value.values()

@@ -1,0 +1,129 @@
+"""What options and sections say of one another."""
+
+import dataclasses
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Final
+
+from keyway.address import Address, Inherited, Tcp, Tls
+from keyway.config.options import BackendOptions, Config, ListenerOptions, OfferOptions, TlsOptions, TokenOptions
+from keyway.cryptoki import Uri, UriError
+
+__all__ = ["completed"]
+
+Wrong = Callable[[tuple[str, ...], str], None]
+"""Takes the path of a key and what is wrong with it."""
+
+MODULE_SPARES: Final = 2
+_SOURCES: Final = ("module", "command", "address", "offered")
+
+
+def completed(config: Config, wrong: Wrong) -> Config:
+    """Check what sections say of one another, and return them with what follows from them filled in.
+
+    Args:
+        config: Sections that are right each for itself.
+        wrong: Told what is not.
+    """
+    for name, listener in config.listeners.items():
+        _check_listener(listener, ("listener", name), wrong)
+    for name, offer in config.offers.items():
+        _check_offer(offer, ("offer", name), wrong)
+    backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
+    return dataclasses.replace(config, backends=MappingProxyType(backends), tokens=_tokens(config, wrong))
+
+
+def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    address = listener.address
+    speaks_tls = isinstance(address, Tls) or (isinstance(address, Inherited) and listener.certificate is not None)
+    _check_plain(address, listener.insecure, path, wrong)
+    _check_files(listener, path, wrong, has_tls=speaks_tls)
+    if speaks_tls and listener.certificate is None:
+        wrong((*path, "address"), "TLS needs certificate and key")
+    if speaks_tls and listener.ca is None and listener.client_certificates != "none":
+        wrong((*path, "client_certificates"), 'needs ca, the file with the CAs that they may come from; or "none"')
+    if listener.protocol == "offer" and not (speaks_tls and listener.client_certificates == "required"):
+        wrong((*path, "protocol"), "offer needs TLS with client certificates: the certificate tells who offers")
+    for text in listener.tokens:
+        _check_uri(text, (*path, "tokens"), wrong, may_protect=True)
+
+
+def _check_offer(offer: OfferOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    _check_files(offer, path, wrong, has_tls=True)
+    for name in ("certificate", "ca"):
+        if getattr(offer, name) is None:
+            wrong(path, f"{name} is missing")
+
+
+def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> BackendOptions:
+    given = [name for name in _SOURCES if getattr(backend, name)]
+    if len(given) != 1:
+        wrong(path, f"one of {', '.join(_SOURCES)} is needed" + (f", not {' and '.join(given)}" if given else ""))
+        return backend
+    address = backend.address
+    if address is not None:
+        if isinstance(address, Inherited):
+            wrong((*path, "address"), "systemd: is for listeners only")
+        _check_plain(address, backend.insecure, path, wrong)
+    _check_files(backend, path, wrong, has_tls=isinstance(address, Tls))
+    if isinstance(address, Tls) and backend.ca is None:
+        wrong(path, "ca is missing: without it nobody knows who answers")
+    if backend.protocol and given[0] not in ("command", "address"):
+        wrong((*path, "protocol"), f"is not for {given[0]}")
+    return dataclasses.replace(
+        backend,
+        protocol=backend.protocol or ("p11-kit" if backend.command else "keyway"),
+        spares=(MODULE_SPARES if backend.module else 0) if backend.spares < 0 else backend.spares,
+    )
+
+
+def _check_plain(address: Address, insecure: bool, path: tuple[str, ...], wrong: Wrong) -> None:
+    if isinstance(address, Tcp) and not address.is_loopback and not insecure:
+        wrong(
+            (*path, "address"), "plain tcp outside loopback lets others read PINs: use tls://, or say insecure = true"
+        )
+
+
+def _check_files(options: TlsOptions, path: tuple[str, ...], wrong: Wrong, *, has_tls: bool) -> None:
+    given = [each.name for each in dataclasses.fields(TlsOptions) if getattr(options, each.name) is not None]
+    if given and not has_tls:
+        wrong((*path, given[0]), "is for TLS only")
+    if (options.certificate is None) is not (options.key is None):
+        wrong(path, "certificate and key belong together")
+    if options.crl is not None and options.ca is None:
+        wrong((*path, "crl"), "needs ca")
+
+
+def _check_uri(text: str, path: tuple[str, ...], wrong: Wrong, *, may_protect: bool = False) -> None:
+    try:
+        uri = Uri.parse(text)
+    except UriError as error:
+        wrong(path, f"no PKCS #11 URI: {error}")
+        return
+    if uri.names_object:
+        wrong(path, "names an object, not a token")
+    elif uri.pin_value is not None or uri.pin_source is not None:
+        wrong(path, "must not hold a PIN")
+
+
+def _tokens(config: Config, wrong: Wrong) -> MappingProxyType[str, TokenOptions]:
+    tokens: dict[str, TokenOptions] = {}
+    slots: dict[int, str] = {}
+    for name, token in config.tokens.items():
+        path = ("token", name)
+        if not token.backend and len(config.backends) == 1:
+            token = dataclasses.replace(token, backend=next(iter(config.backends)))
+        if not token.backend:
+            wrong(path, "backend is missing, and there are several")
+        elif token.backend not in config.backends:
+            wrong((*path, "backend"), f"there is no section [backend.{token.backend}]")
+        if not (token.uri or token.label or token.serial or token.backend_slot >= 0):
+            wrong(path, "one of uri, label, serial and backend_slot is needed")
+        if token.uri:
+            _check_uri(token.uri, (*path, "uri"), wrong)
+        if token.slot in slots:
+            wrong((*path, "slot"), f"slot {token.slot} is also that of token.{slots[token.slot]}")
+        if token.slot >= 0:
+            slots[token.slot] = name
+        tokens[name] = token
+    return MappingProxyType(tokens)

@@ -1,0 +1,144 @@
+"""A client's connection, whatever protocol it speaks: who it is, when it is read from, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import abstractmethod
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, cast
+
+from keyway.daemon.service import Service
+from keyway.observe.log import event
+from keyway.transport.peer import has_hung_up
+
+if TYPE_CHECKING:
+    from keyway.daemon.listener import Listener
+    from keyway.daemon.server import Daemon
+    from keyway.transport.peer import Peer
+
+__all__ = ["Connection"]
+
+
+class Connection(asyncio.Protocol):
+    """What the connections of all protocols have in common.
+
+    While a request has to wait (a host is being started), the connection is *held*: nothing behind it is handled, so order is kept.
+
+    Attributes:
+        peer: Who connected; None until the connection is made.
+        service: What answers the native frames that the client's requests are, or become.
+        since: When it connected, in seconds of the loop's clock.
+        held: The work that is waited for; None if there is none.
+    """
+
+    transport: asyncio.Transport
+    write: Any
+    """Takes whole native reply frames. An attribute, since a call more would be felt on the way of every reply."""
+
+    def __init__(self, daemon: Daemon, listener: Listener) -> None:
+        self.peer: Peer | None = None
+        self.since = 0.0
+        self.held: asyncio.Task[None] | None = None
+        self.daemon = daemon
+        self.listener = listener
+        self._pauses: set[str] = set()
+        self.service = Service(daemon, self, listener.view)
+
+    # From the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note who connected."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.since = self.daemon.now()
+        self.transport.set_write_buffer_limits(high=self.daemon.config.limits.write_buffer)
+        self.peer = self.daemon.admit(self, self.transport)
+        if self.peer is None:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        """Read no replies while the client is slow to take them, and no requests, which may be answered here."""
+        self.pause("client")
+        self.service.pause_hosts(True)
+
+    def resume_writing(self) -> None:
+        """Read both again."""
+        self.service.pause_hosts(False)
+        self.resume("client")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Clean up after the client."""
+        if self.held:
+            self.held.cancel()
+        self.forget()
+        self.service.close()
+        self.daemon.dismiss(self)
+
+    # From the service
+
+    def pause(self, reason: str) -> None:
+        """Stop reading from the client, for one more reason."""
+        if not self._pauses and not self.transport.is_closing():
+            self.transport.pause_reading()
+        self._pauses.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """Take a reason away; without any, read again."""
+        if reason in self._pauses:
+            self._pauses.remove(reason)
+            if not self._pauses and not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def hold(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Handle nothing more from the client until some work is done."""
+        self.pause("held")
+        self.held = self.daemon.tasks.start(work, name)
+        self.held.add_done_callback(self._release)
+
+    def refuse(self, reason: str) -> None:
+        """Close the connection of a client that does not keep to the protocol."""
+        event(logging.WARNING, "client refused", reason=reason, **self.facts())
+        self.transport.abort()
+
+    def close(self) -> None:
+        """Close the connection when what was written has been sent."""
+        self.transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.transport.abort()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client has gone while nothing is read from it, so that the loop does not see its end."""
+        if not self._pauses or self.transport.is_closing():
+            return False
+        return has_hung_up(self.transport.get_extra_info("socket"))
+
+    def facts(self) -> dict[str, object]:
+        """Who this is, for the log."""
+        peer = self.peer
+        return {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "program": peer.program} if peer else {}
+
+    # From the protocols
+
+    @abstractmethod
+    def go_on(self) -> None:
+        """Handle what was received while the connection was held."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Drop what was received and not handled."""
+
+    # Inside
+
+    def _release(self, task: asyncio.Task[None]) -> None:
+        self.held = None
+        if self.transport.is_closing():
+            return
+        if task.cancelled() or task.exception() is not None:
+            self.transport.abort()
+            return
+        self.go_on()
+        if not self.held:
+            self.resume("held")
