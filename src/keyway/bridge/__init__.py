@@ -1,1 +1,6 @@
-"""p11-kit's messages to native frames and back, without I/O."""
+"""p11-kit's messages to native frames and back, without I/O (docs/p11-kit-wire.md, section 8)."""
+
+from keyway.bridge.back import Back, Step
+from keyway.bridge.front import Front
+
+__all__ = ["Back", "Front", "Step"]
