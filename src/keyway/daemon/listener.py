@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyway.address import Unix
 from keyway.daemon.client import ClientConnection
+from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.observe.log import event
 from keyway.transport.unix import listen
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Listener"]
 
-_PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection}
+_PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection, "p11-kit": P11KitConnection}
 
 
 class Listener:
