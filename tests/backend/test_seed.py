@@ -11,7 +11,7 @@ import pytest
 
 from keyway.backend.host import HostSettings
 from keyway.backend.seed import SeedError, sow
-from keyway.backend.source import Source
+from keyway.backend.source import HostSource
 from keyway.config.locate import host_binary
 from keyway.cryptoki import Null, call_named
 from keyway.daemon.link import Link
@@ -75,7 +75,7 @@ async def cancelled_when(work, condition):
 
 
 def source(settings, warm_up=None):
-    return Source(settings, 2, warm_up, lambda reason: None, copies=True)
+    return HostSource(settings, 2, warm_up, lambda reason: None, copies=True)
 
 
 def test_a_seed_that_nobody_waits_for_ends(settings):
@@ -101,7 +101,7 @@ def test_a_warm_up_that_was_broken_off_leaves_no_initialised_copies(settings, tm
         rv, _ = await Link(host, Mock()).call(INITIALIZE.number, BODY)
         assert rv == 0
         host.end(1.0)
-        await host.exited
+        await host.ended
         await hosts.close()
         await until(lambda: children() == before)
 
@@ -131,9 +131,9 @@ def test_a_copy_that_nobody_waits_for_is_no_trap_for_the_next_with_its_number(se
         assert not seed._early
         assert not seed._orphans
         host.end(1.0)
-        await host.exited
+        await host.ended
         seed.close()
-        await seed.process.exited
+        await seed.process.ended
 
     run(scenario)
 
@@ -142,7 +142,7 @@ def test_what_a_seed_can_not_do_now_costs_nobody_who_has_a_copy(settings, monkey
     async def scenario():
         before = children()
         notes: list[str] = []
-        hosts = Source(settings(""), 2, None, notes.append, copies=True)
+        hosts = HostSource(settings(""), 2, None, notes.append, copies=True)
         first = await hosts.bring()
 
         async def no_room(_self):
@@ -158,7 +158,7 @@ def test_what_a_seed_can_not_do_now_costs_nobody_who_has_a_copy(settings, monkey
         assert notes == []
         for host in first, second, third:
             host.end(1.0)
-            await host.exited
+            await host.ended
         await hosts.close()
         await until(lambda: children() == before)
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from keyway.backend.host import HostError
 from keyway.backend.stock import Stock
+from keyway.backend.stream import StreamError
 
 
 def test_a_daemon_without_descriptors_goes_on_to_start_spares():
@@ -28,7 +28,7 @@ def test_a_daemon_without_descriptors_goes_on_to_start_spares():
                 await asyncio.sleep(0)
                 assert not filling.done()
                 if len(reasons) == 1:
-                    with pytest.raises(HostError, match="Too many open files"):
+                    with pytest.raises(StreamError, match="Too many open files"):
                         await stock.take()
         filling.cancel()
         assert stock.failures == 2

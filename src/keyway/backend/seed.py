@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from typing import Final
 
-from keyway.backend.host import Host, HostError, HostSettings, describe_exit, greet, spawn
+from keyway.backend.host import Host, HostError, HostSettings, greet, spawn
 from keyway.wire.header import HEADER, HEADER_SIZE
 
 __all__ = ["Seed", "SeedError", "sow"]
@@ -55,7 +55,7 @@ class Seed:
         self._lock = asyncio.Lock()
         packets.setblocking(False)
         self._loop.add_reader(packets, self._read)
-        process.exited.add_done_callback(lambda _: self.close())
+        process.ended.add_done_callback(lambda _: self.close())
 
     @property
     def is_alive(self) -> bool:
@@ -130,7 +130,7 @@ class Seed:
         self._answers.clear()
         # It has nothing to lose, and the kernel kills the copies together with it.
         self.process.kill()
-        self.process.exited.add_done_callback(lambda _: self._end_copies())
+        self.process.ended.add_done_callback(lambda _: self._end_copies())
 
     async def _ask(self, packet: bytes, descriptor: int | None = None) -> bytes:
         async with self._lock:
@@ -221,8 +221,8 @@ async def sow(settings: HostSettings, errors: int) -> Seed:
     try:
         await seed.wait_ready()
     except SeedError as error:
-        status = await host.wait_ended(0.0 if seed.is_alive else 1.0)
-        raise HostError(f"{settings.module}: {error}: it {describe_exit(status)}") from error
+        how = await host.wait_ended(0.0 if seed.is_alive else 1.0)
+        raise HostError(f"{settings.module}: {error}: it {how}") from error
     except BaseException:
         seed.close()
         raise

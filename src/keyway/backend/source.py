@@ -7,13 +7,13 @@ from keyway.backend.host import Host, HostSettings, start
 from keyway.backend.seed import Seed, SeedError, sow
 from keyway.cryptoki import call_named
 
-__all__ = ["Source"]
+__all__ = ["HostSource"]
 
 _INITIALIZE: Final = call_named("C_Initialize").number
 _FINALIZE: Final = call_named("C_Finalize").number
 
 
-class Source:
+class HostSource:
     """Brings new hosts, one at a time.
 
     Attributes:
@@ -70,7 +70,7 @@ class Source:
         if self._seed is not None:
             seed, self._seed = self._seed, None
             seed.close()
-            await seed.process.exited
+            await seed.process.ended
 
     async def _living_seed(self) -> Seed:
         if self._seed is None or not self._seed.is_alive:

@@ -4,7 +4,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from keyway.backend.host import INHERITED
+from keyway.backend.process import INHERITED
 from keyway.config import Config
 from keyway.daemon.server import Daemon
 

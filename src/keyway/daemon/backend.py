@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from keyway.backend.host import Host, HostError, HostSettings
+from keyway.backend.host import HostSettings
 from keyway.backend.output import OutputReader
-from keyway.backend.source import Source
+from keyway.backend.source import HostSource
 from keyway.backend.stock import Stock
+from keyway.backend.stream import Stream, StreamError
 from keyway.backend.turns import Turns
 from keyway.config import BackendOptions
 from keyway.cryptoki import Null, call_named
@@ -73,7 +74,7 @@ class Backend:
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
         self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"")).body
-        self._source = Source(
+        self._source = HostSource(
             settings,
             self._output.descriptor,
             self._initialize if options.warm_up else None,
@@ -82,7 +83,7 @@ class Backend:
         )
         self.stock = Stock(self._source.bring, options.spares, self._failed)
 
-    async def host(self) -> Host:
+    async def host(self) -> Stream:
         """Return a host whose module is loaded but not initialised; it belongs to the caller.
 
         Raises:
@@ -90,7 +91,7 @@ class Backend:
         """
         try:
             return await self.stock.take()
-        except HostError as error:
+        except StreamError as error:
             raise BackendError(str(error)) from error
 
     async def initialise(self, link: Link) -> None:
@@ -109,7 +110,7 @@ class Backend:
             self.stock.note_failure(reason)
             raise BackendError(reason) from error
         except LinkLost as error:
-            reason = "the host ended in C_Initialize"
+            reason = f"the {link.host.kind} ended in C_Initialize"
             if not link.host.has_waited:
                 self.stock.note_failure(reason)
             raise BackendError(reason) from error

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from keyway.backend.host import describe_exit
 from keyway.cryptoki import call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import Link, LinkLost, Owner
@@ -132,13 +131,13 @@ class Binding:
         """
         self.backends[link.name].crashes += 1
         link.host.end(self._ending)
-        status = await link.host.exited
+        how = await link.host.ended
         event(
             logging.ERROR,
-            "module host ended",
+            f"{link.host.kind} ended",
             backend=link.name,
             context=self._name,
-            host=link.host.pid,
-            how=describe_exit(status),
+            host=link.host.place,
+            how=how,
             calls=",".join(calls),
         )

@@ -42,7 +42,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
                 "sessions": len(binding.context.sessions),
                 "lost_sessions": len(binding.context.lost),
                 "in_flight": sum(len(link.in_flight) for link in binding.links.values()),
-                "hosts": {link.name: link.host.pid for link in binding.links.values()},
+                "hosts": {link.name: link.host.place for link in binding.links.values()},
             }
             for client in daemon.clients
             if (binding := client.service.binding) is not None

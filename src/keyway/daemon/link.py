@@ -1,4 +1,4 @@
-"""The stream between one client's context and one module host."""
+"""The stream between one client's context and one of its backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
-    from keyway.backend.host import Host
+    from keyway.backend.stream import Stream
     from keyway.backend.turns import Turn
 
 __all__ = ["Frame", "Link", "LinkLost", "Owner", "Tracked", "reply_frame"]
@@ -65,14 +65,14 @@ class Link(asyncio.Protocol):
 
     Attributes:
         name: The backend's name.
-        host: The process at the other end.
+        host: What is at the other end: a module host, or something elsewhere.
         write: Sends whole frames to it.
         in_flight: The unanswered requests by id, as the client sent them.
         tracked: Those of them whose replies need a look.
         ending: Whether the end of the host is expected.
     """
 
-    def __init__(self, host: Host, owner: Owner) -> None:
+    def __init__(self, host: Stream, owner: Owner) -> None:
         self.name = host.name
         self.host = host
         self.write = host.transport.write
@@ -159,7 +159,7 @@ class Link(asyncio.Protocol):
             answer.set_result((frame[5], body))
 
     def _broken(self) -> None:
-        # What came is no reply to anything: the module has damaged its host.
+        # What came is no reply to anything: the module has damaged its host, or the other end is none of ours.
         self.host.kill()
         self.host.transport.abort()
 
@@ -174,6 +174,7 @@ class Link(asyncio.Protocol):
         self.tracked.clear()
         self._own.clear()
         self._rest.clear()
+        self.host.note_lost(exc)
         for each in tracked:
             if each.turn is not None:
                 each.turn.end()

@@ -108,7 +108,7 @@ class Service:
 
     def host_busy(self, link: Link, busy: bool) -> None:
         """Read no more requests while a host is slow to take them."""
-        reason = f"host {link.host.pid}"
+        reason = f"host {id(link)}"
         if busy:
             self._client.pause(reason)
         else:
