@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from model import Attribute, Call, Group, Member, Shape, Spec
 
@@ -131,13 +131,19 @@ def _mechanisms(spec: Spec) -> Iterator[str]:
         yield "_ => &[] } }"
 
 
-def _attributes(attributes: Iterable[Attribute]) -> Iterator[str]:
+def _attributes(attributes: Sequence[Attribute]) -> Iterator[str]:
     yield "/// How the value of this attribute travels; bytes for those that are not known."
     yield "#[must_use]\npub fn attribute_kind(attribute: u64) -> AttributeKind { match attribute {"
     for row in sorted(attributes, key=lambda row: row.value):
         if row.wire != "bytes":
             yield f"0x{row.value:x} => AttributeKind::{camel(row.wire)}, // {row.name}"
     yield "_ => AttributeKind::Bytes } }"
+    yield "/// Whether the value of this attribute must never reach a log; None for those that are not known."
+    yield "#[must_use]\npub fn is_secret(attribute: u64) -> Option<bool> { match attribute {"
+    for secret in (True, False):
+        values = sorted(row.value for row in attributes if row.secret is secret)
+        yield f"{' | '.join(f'0x{value:x}' for value in values)} => Some({_bool(secret)}),"
+    yield "_ => None } }"
 
 
 def _constants(group: Group) -> Iterator[str]:

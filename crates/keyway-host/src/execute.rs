@@ -1,7 +1,9 @@
 //! One request: decoded, executed by the module, answered.
 
+use crate::ahead::read_ahead;
 use crate::sessions::Sessions;
 use keyway_abi::host::{Arguments, Library, Message};
+use keyway_wire::ahead::READ_AHEAD;
 use keyway_wire::generated::{call, initialize_flag, rv, session_flag};
 use keyway_wire::limits::MAX_BODY;
 use keyway_wire::table::{Call, Target};
@@ -79,6 +81,9 @@ impl Context {
     }
 
     fn execute(&self, header: &Header, body: &[u8], reply: &mut Vec<u8>) -> Outcome {
+        if header.call == READ_AHEAD && header.flags == 0 {
+            return Outcome::of(read_ahead(self, header.target, body, reply));
+        }
         let Some(row) = keyway_wire::call(header.call).filter(|row| is_sent(row.number)) else {
             return Outcome::of(rv::CKR_FUNCTION_NOT_SUPPORTED);
         };
@@ -112,7 +117,7 @@ impl Context {
     }
 
     /// Makes one call and appends the body of its reply. Returns the RV.
-    fn invoke(&self, row: &'static Call, target: u64, values: &[Value<'_>], reply: &mut Vec<u8>) -> u64 {
+    pub fn invoke(&self, row: &'static Call, target: u64, values: &[Value<'_>], reply: &mut Vec<u8>) -> u64 {
         match row.number {
             call::C_INITIALIZE => return self.initialize(row, values, reply),
             call::C_FINALIZE => return self.finalize(),

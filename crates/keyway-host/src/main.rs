@@ -3,6 +3,7 @@
 //! Exit status: 0 the peer is gone, 2 the command line or the peer is not understood, 3 the module can't be loaded.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod execute;
 mod frames;
 mod options;

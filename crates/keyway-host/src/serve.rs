@@ -8,6 +8,7 @@ use crate::frames::Frames;
 use crate::pace::Pace;
 use crate::sessions::Request;
 use keyway_abi::host::end_now;
+use keyway_wire::ahead::READ_AHEAD;
 use keyway_wire::generated::call;
 use keyway_wire::table::{Effect, Kind, Target};
 use keyway_wire::{flag, Header};
@@ -168,6 +169,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn target(header: &Header) -> Target {
+    if header.call == READ_AHEAD {
+        return Target::Session;
+    }
     keyway_wire::call(header.call).map_or(Target::None, |row| row.target)
 }
 
@@ -181,9 +185,10 @@ fn may_take_long(header: &Header) -> bool {
 
 /// Whether the frames of a call hold a PIN or the value of a key.
 fn carries_secrets(header: &Header) -> bool {
-    keyway_wire::call(header.call).is_some_and(|row| {
-        row.args
-            .iter()
-            .any(|kind| matches!(kind, Kind::Pin | Kind::Template | Kind::TemplateOut))
-    })
+    header.call == READ_AHEAD
+        || keyway_wire::call(header.call).is_some_and(|row| {
+            row.args
+                .iter()
+                .any(|kind| matches!(kind, Kind::Pin | Kind::Template | Kind::TemplateOut))
+        })
 }

@@ -128,6 +128,17 @@ impl Connection {
         self.send(request, 1 << 32, body)
     }
 
+    /// How often the daemon has told that others changed objects, as far as that was read.
+    pub fn news(&self) -> u64 {
+        lock(&self.seats).news()
+    }
+
+    /// The same, if nothing is there that was not read: None is said when in doubt.
+    pub fn heard(&self) -> Option<u64> {
+        let seats = lock(&self.seats);
+        (seats.is_dealt() && !self.socket.has_bytes()).then(|| seats.news())
+    }
+
     fn send(
         &self,
         request: Request,

@@ -35,6 +35,8 @@ pub struct Context {
     disturbances: AtomicUsize,
     /// How many calls that change who is logged in, or a token, have begun or ended.
     token_changes: AtomicU64,
+    /// How many calls that change objects, or who may see them, have.
+    changes: AtomicU64,
     pub(crate) stats: Stats,
     stats_file: Option<PathBuf>,
     closed: AtomicBool,
@@ -50,6 +52,7 @@ impl Context {
             knowledge: Mutex::default(),
             disturbances: AtomicUsize::new(0),
             token_changes: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             stats: Stats::default(),
             stats_file,
             closed: AtomicBool::new(false),
@@ -161,7 +164,7 @@ impl Context {
         };
         let gone = session.connection.is_broken();
         if gone {
-            lock(&self.knowledge).forget_all();
+            self.forget_all();
         }
         match result {
             // It is as closed as can be.
@@ -234,13 +237,13 @@ impl Context {
                     let rv = reply.header.object;
                     deliver(&connection, call, rv, &reply.body, answer)?;
                     if learn::is_upheaval(rv) {
-                        lock(&self.knowledge).forget_all();
+                        self.forget_all();
                     }
                     return Ok((rv, Some(connection)));
                 }
                 Err(failure) => failure,
             };
-            lock(&self.knowledge).forget_all();
+            self.forget_all();
             match failure {
                 Failure::Refused(rv) => return Err(rv),
                 // The daemon has not seen the call; a new connection may come through.
@@ -249,6 +252,17 @@ impl Context {
                 Failure::Lost => return Err(CKR_DEVICE_ERROR),
             }
         }
+    }
+
+    /// The tokens may not be the ones any more that we know.
+    pub(crate) fn forget_all(&self) {
+        lock(&self.knowledge).forget_all();
+        self.changes.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How many calls that change objects, or who may see them, have begun or ended.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
     }
 
     pub(crate) fn token_changes(&self) -> u64 {
@@ -314,6 +328,7 @@ impl<'c> Disturbing<'c> {
 
     /// What was learned before or during the call may not hold any more.
     fn forget(&self) {
+        self.context.changes.fetch_add(1, Ordering::SeqCst);
         let mut knowledge = lock(&self.context.knowledge);
         match self.disturbance {
             Disturbance::Objects => {}

@@ -53,6 +53,12 @@ impl Frames {
         self.end += count;
     }
 
+    /// Whether there are no bytes that are not taken.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// The next frame that is there in full.
     ///
     /// # Errors

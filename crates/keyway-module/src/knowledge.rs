@@ -1,6 +1,6 @@
 //! What is known of the tokens: init calls that lead to success.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// How many init calls are kept in each of the two halves of what is known.
 const CAPACITY: usize = 512;
@@ -44,6 +44,8 @@ pub struct Knowledge {
     age: u64,
     young: HashMap<Init, Facts>,
     old: HashMap<Init, Facts>,
+    /// Slots behind which somebody can't read ahead.
+    plain: HashSet<u64>,
 }
 
 impl Knowledge {
@@ -93,8 +95,19 @@ impl Knowledge {
         self.retain(|init| init.slot != slot);
     }
 
+    /// Whether it can be read ahead from this slot, for all we know.
+    pub fn reads_ahead(&self, slot: u64) -> bool {
+        !self.plain.contains(&slot)
+    }
+
+    /// It can't be read ahead from this slot.
+    pub fn reads_plainly(&mut self, slot: u64) {
+        self.plain.insert(slot);
+    }
+
     /// Forgets everything.
     pub fn forget_all(&mut self) {
+        self.plain.clear();
         self.retain(|_| false);
     }
 

@@ -4,8 +4,10 @@
 //! operation is answered at once and *deferred*: it travels with the call that follows (docs/wire.md, section 5). Whatever
 //! else happens on the session sends it first.
 
+use crate::ahead::Ahead;
 use crate::knowledge::{Facts, Init, Knowledge, Lesson};
 use crate::operation::{Activity, Operation, Outcome};
+use crate::search::Search;
 use keyway_wire::generated::call::{
     C_CLOSEALLSESSIONS, C_CLOSESESSION, C_DESTROYOBJECT, C_FINDOBJECTSFINAL, C_SETATTRIBUTEVALUE,
 };
@@ -32,12 +34,16 @@ pub struct View {
     pub failed: Option<(Operation, u64)>,
     /// Whether objects were made in this session; some may end with it.
     pub created: bool,
+    /// Its last search.
+    pub search: Search,
+    /// What is known ahead of what that search has found.
+    pub ahead: Ahead,
 }
 
 impl View {
     /// That of a session just opened.
     #[must_use]
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             activity: Activity::IDLE,
             token_changes: 0,
@@ -45,6 +51,8 @@ impl View {
             current: None,
             failed: None,
             created: false,
+            search: Search::default(),
+            ahead: Ahead::default(),
         }
     }
 }

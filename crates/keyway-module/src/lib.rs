@@ -1,11 +1,12 @@
 //! `libkeyway.so`: a Cryptoki module whose tokens are wherever a Keyway daemon has them.
 //!
 //! From the C functions inwards: `library` (the process), `context` (C_Initialize to C_Finalize), `sessions` and
-//! `session_calls`, `link` and `connection` (the wire). What to ask and what is known already is decided in `learn` and
-//! `operation`, which do nothing themselves.
+//! `session_calls`, `search_calls`, `link` and `connection` (the wire). What to ask and what is known already is decided in
+//! `learn`, `operation`, `search` and `ahead`, which do nothing themselves.
 #![deny(unsafe_code)]
 
 mod absent;
+mod ahead;
 pub mod config;
 mod connection;
 mod context;
@@ -16,6 +17,8 @@ mod library;
 mod link;
 mod lock;
 mod operation;
+mod search;
+mod search_calls;
 mod seats;
 mod session_calls;
 mod sessions;

@@ -93,6 +93,12 @@ impl Activity {
         }
     }
 
+    /// Whether this one is active for certain.
+    #[must_use]
+    pub const fn is_certain(self, operation: Operation) -> bool {
+        self.certain & Self::bit(operation) != 0
+    }
+
     /// The same operations, but they may have ended.
     #[must_use]
     pub const fn doubted(self) -> Self {

@@ -6,7 +6,8 @@
 
 use crate::frames::Frames;
 use crate::lock::lock;
-use keyway_wire::Header;
+use keyway_wire::ahead::OBJECTS_CHANGED;
+use keyway_wire::{flag, Header};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// A reply.
@@ -75,6 +76,7 @@ pub struct Seats {
     /// Not there while somebody reads.
     frames: Option<Frames>,
     lost: bool,
+    news: u64,
 }
 
 /// What a thread is to do that waits for its reply.
@@ -100,6 +102,7 @@ impl Seats {
             taken: 0,
             frames: Some(Frames::new()),
             lost: false,
+            news: 0,
         }
     }
 
@@ -126,6 +129,16 @@ impl Seats {
     /// Whether no reply will come any more.
     pub fn is_lost(&self) -> bool {
         self.lost
+    }
+
+    /// How often the daemon has told that others changed objects.
+    pub fn news(&self) -> u64 {
+        self.news
+    }
+
+    /// Whether all that was received has been dealt out: nobody is reading, and no frame is there in part.
+    pub fn is_dealt(&self) -> bool {
+        !self.lost && self.frames.as_ref().is_some_and(Frames::is_empty)
     }
 
     /// Gives a seat up whose request was not sent.
@@ -168,6 +181,7 @@ impl Seats {
         let mut bells = Vec::new();
         loop {
             match frames.next() {
+                Ok(Some((header, _))) if is_news(&header) => self.news += 1,
                 Ok(Some((header, body))) => {
                     let Some(index) = self.find(header.id) else {
                         return self.lose();
@@ -222,4 +236,9 @@ impl Seats {
         self.seats[index].state = State::Free;
         self.free.push(index as u32);
     }
+}
+
+/// Whether a frame answers nothing, but tells that others changed objects.
+const fn is_news(header: &Header) -> bool {
+    header.call == OBJECTS_CHANGED && header.id == 0 && header.flags == flag::REPLY | flag::POSTED
 }

@@ -1,16 +1,21 @@
 //! Calls of one session: sent as they are, fused with a deferred init call, or answered at once. What to do is decided in `learn`;
 //! here it is done.
 
+use crate::ahead::Ahead;
 use crate::connection::{Failure, Request};
 use crate::context::{deliver, Context};
 use crate::knowledge::{Facts, Init, Lesson};
 use crate::learn::{self, Plan, Teaching, View};
 use crate::lock::lock;
 use crate::operation::{Activity, Operation, Outcome};
+use crate::search::Search;
 use crate::sessions::Session;
 use crate::stats::Stats;
 use keyway_abi::guard::Answer;
-use keyway_wire::generated::rv::{CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_GENERAL_ERROR, CKR_OK};
+use keyway_wire::generated::call::{C_FINDOBJECTS, C_FINDOBJECTSFINAL, C_FINDOBJECTSINIT, C_GETATTRIBUTEVALUE};
+use keyway_wire::generated::rv::{
+    CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, CKR_GENERAL_ERROR, CKR_OK, CKR_OPERATION_NOT_INITIALIZED,
+};
 use keyway_wire::table::{Call, Step};
 use keyway_wire::value::{Output, Value};
 use keyway_wire::{encode_request, flag, header_object, WireError};
@@ -58,7 +63,20 @@ pub fn make(
         view.created |= learn::creates(call);
         remember_message(session, call, args);
     }
+    searched(&mut view, call, rv);
     Ok(rv)
+}
+
+/// A search begins or ends.
+fn searched(view: &mut View, call: &Call, rv: u64) {
+    match (call.number, rv) {
+        (C_FINDOBJECTSINIT, CKR_OK) => {
+            view.search = Search::default();
+            view.ahead = Ahead::default();
+        }
+        (C_FINDOBJECTSFINAL, CKR_OK | CKR_OPERATION_NOT_INITIALIZED) => view.search.end(),
+        _ => {}
+    }
 }
 
 /// Sends the deferred init call, if there is one. What becomes of it is kept for the next call of its operation.
@@ -110,7 +128,7 @@ fn send_init(context: &Context, session: &Session, init: &Init) -> Result<u64, u
     Ok(reply.map_err(rv_of)?.header.object)
 }
 
-const fn rv_of(failure: Failure) -> u64 {
+pub(crate) const fn rv_of(failure: Failure) -> u64 {
     match failure {
         Failure::Refused(rv) => rv,
         // The session went with the connection before the call was made.
@@ -136,11 +154,12 @@ fn remember_message(session: &Session, call: &Call, args: &[Value<'_>]) {
 }
 
 /// A call in the making; the session's view is locked.
-struct Making<'c, 'v> {
-    context: &'c Context,
-    session: &'c Session,
-    call: &'static Call,
-    args: &'c [Value<'v>],
+#[derive(Clone, Copy)]
+pub(crate) struct Making<'c, 'v> {
+    pub(crate) context: &'c Context,
+    pub(crate) session: &'c Session,
+    pub(crate) call: &'static Call,
+    pub(crate) args: &'c [Value<'v>],
 }
 
 impl Making<'_, '_> {
@@ -195,9 +214,16 @@ impl Making<'_, '_> {
             match learn::plan(view, self.call, self.args) {
                 Plan::Flush => flush(self.context, self.session, view)?,
                 Plan::Drop => drop(take_deferred(self.session, view)),
+                Plan::Fuse if self.call.number == C_FINDOBJECTS => return self.find(view, true, answer),
                 Plan::Fuse => return self.fuse(view, answer),
                 Plan::Post => return self.post(view),
-                Plan::Send => return self.send(view, answer),
+                Plan::Send => {
+                    return match self.call.number {
+                        C_FINDOBJECTS => self.find(view, false, answer),
+                        C_GETATTRIBUTEVALUE => self.read(view, answer),
+                        _ => self.send(view, answer),
+                    }
+                }
                 Plan::Length(length) => {
                     answer(
                         CKR_OK,
@@ -226,7 +252,7 @@ impl Making<'_, '_> {
         }
     }
 
-    fn send(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+    pub(crate) fn send(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
         if self.call.step == Step::Start {
             view.failed = None;
         }
@@ -246,7 +272,7 @@ impl Making<'_, '_> {
         Ok(CKR_OK)
     }
 
-    fn fuse(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+    pub(crate) fn fuse(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
         let (init, facts) = take_deferred(self.session, view).ok_or(CKR_GENERAL_ERROR)?;
         let age = lock(&self.context.knowledge).age();
         let request = Request {
@@ -288,7 +314,7 @@ impl Making<'_, '_> {
         let reply = connection.call(request, encode).map_err(rv_of)?;
         let rv = reply.header.object;
         if learn::is_upheaval(rv) {
-            lock(&self.context.knowledge).forget_all();
+            self.context.forget_all();
         }
         if reply.header.flags & flag::INIT != 0 {
             return Ok((rv, false));

@@ -71,6 +71,19 @@ impl Socket {
         }
     }
 
+    /// Whether there is something to receive, the end of the stream included. Waits for nothing.
+    #[must_use]
+    pub fn has_bytes(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        loop {
+            match recv(&self.0, &mut [0_u8; 1][..], flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return false,
+                _ => return true,
+            }
+        }
+    }
+
     /// Ends the stream in both directions, also for threads that wait for bytes and for copies in forked processes.
     pub fn shut(&self) {
         // It can only fail if the peer was faster.

@@ -10,3 +10,7 @@ pub const MAX_ATTRIBUTES: usize = 4_096;
 pub const MAX_DEPTH: usize = 8;
 /// Entries of one array of numbers.
 pub const MAX_HANDLES: usize = 1_048_576;
+/// Queries of one request to read ahead.
+pub const MAX_QUERIES: usize = 256;
+/// Objects of one request to read ahead.
+pub const MAX_AHEAD: usize = 256;

@@ -1,0 +1,201 @@
+//! C_FindObjects and C_GetAttributeValue: asked of the token, or answered from what was found and read ahead. What to do is
+//! decided in `search` and `ahead`; here it is done.
+
+use crate::ahead::{Batch, Query, Stamp};
+use crate::connection::Request;
+use crate::context::deliver;
+use crate::learn::{is_upheaval, View};
+use crate::lock::lock;
+use crate::operation::Operation;
+use crate::session_calls::{rv_of, Making};
+use crate::stats::Stats;
+use keyway_abi::guard::Answer;
+use keyway_wire::ahead::{self, decode_findings, encode_read_ahead, Found, ReadAhead, READ_AHEAD};
+use keyway_wire::encode_reply;
+use keyway_wire::generated::rv::{CKR_DEVICE_ERROR, CKR_FUNCTION_NOT_SUPPORTED, CKR_OK};
+use keyway_wire::value::{Numbers, ObjectsRoom, Value};
+use std::time::Instant;
+
+/// How many bytes a reading may bring.
+const ROOM: u32 = 262_144;
+
+/// A query for attributes of an object that the session's last search has found.
+struct Asked {
+    object: u64,
+    query: Query,
+}
+
+impl Making<'_, '_> {
+    /// C_FindObjects, `fused` with the deferred init call or alone.
+    pub(crate) fn find(&self, view: &mut View, fused: bool, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        let [Value::ObjectsRoom(
+            room @ ObjectsRoom {
+                maximum: 1..,
+                count: true,
+                buffer: true,
+            },
+        )] = self.args
+        else {
+            return self.send_find(view, fused, answer);
+        };
+        let changes = self.context.changes();
+        let active = view.activity.is_certain(Operation::Find);
+        if !(active && view.search.has(room.maximum, changes) && self.session.connection.heard().is_some()) {
+            let maximum = view.search.wanted(room.maximum);
+            let args = [Value::ObjectsRoom(ObjectsRoom { maximum, ..*room })];
+            let mut found = None;
+            let asking = Making { args: &args, ..*self };
+            let rv = asking.send_find(view, fused, &mut |rv, values| match values {
+                [Value::Numbers(Numbers { data: Some(data), .. })] if rv == CKR_OK => {
+                    found = Some(data.clone());
+                    Ok(())
+                }
+                _ => answer(rv, values),
+            })?;
+            let Some(found) = found else { return Ok(rv) };
+            view.search.found(&found, changes);
+        }
+        let given = view.search.give(room.maximum).to_vec();
+        let numbers = Numbers {
+            count: Some(given.len() as u64),
+            data: Some(given),
+        };
+        answer(CKR_OK, &[Value::Numbers(numbers)])?;
+        Ok(CKR_OK)
+    }
+
+    fn send_find(&self, view: &mut View, fused: bool, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        if fused {
+            self.fuse(view, answer)
+        } else {
+            self.send(view, answer)
+        }
+    }
+
+    /// C_GetAttributeValue.
+    pub(crate) fn read(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        let Some(asked) = self.asked(view) else {
+            return self.send(view, answer);
+        };
+        let connection = &self.session.connection;
+        if view.ahead.has(asked.object, &asked.query) {
+            let Some(news) = connection.heard() else {
+                return self.read_plainly(view, &asked, answer);
+            };
+            let stamp = Stamp {
+                changes: self.context.changes(),
+                news,
+            };
+            if let Some(kept) = view.ahead.take(asked.object, &asked.query, stamp, Instant::now()) {
+                let told = ahead::Answer {
+                    rv: kept.rv,
+                    body: &kept.body,
+                };
+                return self.tell(view, &asked, told, answer);
+            }
+        }
+        let batch = lock(&self.context.knowledge)
+            .reads_ahead(self.session.slot)
+            .then(|| view.ahead.batch(view.search.objects(), &asked.query))
+            .flatten();
+        match batch {
+            Some(batch) => self.read_ahead(view, &asked, &batch, answer),
+            None => self.read_plainly(view, &asked, answer),
+        }
+    }
+
+    /// What this call asks, if it is of a kind that is read ahead.
+    fn asked(&self, view: &mut View) -> Option<Asked> {
+        let [Value::Ulong(object), Value::Template(template)] = self.args else {
+            return None;
+        };
+        let position = view.search.position(*object, view.ahead.at())?;
+        let query = Query::of(*object, template)?;
+        view.ahead.turn_to(position);
+        Some(Asked { object: *object, query })
+    }
+
+    /// Asks the token for this alone, and learns that it was asked.
+    fn read_plainly(&self, view: &mut View, asked: &Asked, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        let mut body = Vec::new();
+        let rv = self.send(view, &mut |rv, values| {
+            // What was decoded can be encoded.
+            let _ = encode_reply(self.call, values, &mut body);
+            answer(rv, values)
+        })?;
+        view.ahead.note(&asked.query, ahead::Answer { rv, body: &body });
+        Ok(rv)
+    }
+
+    /// Asks the token for this and for what is expected to be asked next.
+    fn read_ahead(&self, view: &mut View, asked: &Asked, batch: &Batch, answer: &mut Answer<'_>) -> Result<u64, u64> {
+        let connection = &self.session.connection;
+        let stamp = || Stamp {
+            changes: self.context.changes(),
+            news: connection.news(),
+        };
+        let before = stamp();
+        let request = Request {
+            call: READ_AHEAD,
+            flags: 0,
+            target: self.session.handle,
+            object: 0,
+        };
+        Stats::count(&self.context.stats.round_trips);
+        let reply = connection
+            .call(request, |body| encode_read_ahead(&wire(batch), body))
+            .map_err(rv_of)?;
+        let rv = reply.header.object;
+        if is_upheaval(rv) {
+            self.context.forget_all();
+        }
+        let findings = match rv {
+            CKR_OK => decode_findings(&reply.body).map_err(|_| {
+                connection.shut();
+                CKR_DEVICE_ERROR
+            })?,
+            CKR_FUNCTION_NOT_SUPPORTED => {
+                lock(&self.context.knowledge).reads_plainly(self.session.slot);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
+        let Some(Found { answer: own, .. }) = findings.first().and_then(|found| found.first()) else {
+            view.ahead.give_up();
+            return self.read_plainly(view, asked, answer);
+        };
+        if before == stamp() {
+            view.ahead.keep(batch, &findings, before, Instant::now());
+        }
+        if is_upheaval(own.rv) {
+            self.context.forget_all();
+        }
+        self.tell(view, asked, *own, answer)
+    }
+
+    /// Gives the application the token's answer.
+    fn tell(
+        &self,
+        view: &mut View,
+        asked: &Asked,
+        told: ahead::Answer<'_>,
+        answer: &mut Answer<'_>,
+    ) -> Result<u64, u64> {
+        view.ahead.note(&asked.query, told);
+        deliver(&self.session.connection, self.call, told.rv, told.body, answer)?;
+        Ok(told.rv)
+    }
+}
+
+/// The request that a batch makes.
+fn wire(batch: &Batch) -> ReadAhead<'_> {
+    let queries = batch.queries.iter().map(|query| ahead::Query {
+        follow: query.follow,
+        body: &query.body,
+    });
+    ReadAhead {
+        room: ROOM,
+        queries: queries.collect(),
+        objects: batch.objects.clone(),
+    }
+}
