@@ -7,6 +7,7 @@ from keyway.address import Tls
 from keyway.config import ConfigError, load, parse
 
 MODULE = '[backend.s]\nmodule = "/m"\n'
+LISTENER = MODULE + '[listener.l]\naddress = "unix:/l"\n'
 
 GOOD = """
 [listen]
@@ -116,6 +117,16 @@ def test_the_only_backend_need_not_be_named():
             r":4: .*must not hold a PIN",
         ),
         ('[backend.s]\nmodule = "/m"\n[token.t]\nuri = "pkcs11:object=a"\n', r":4: .*names an object"),
+        ('[backend.s]\nmodule = "/m"\n[token.t]\nuri = "pkcs11:?module-path=/m"\n', r":4: .*names a module"),
+        (
+            '[backend.s]\nmodule = "/m"\n[token.t]\nuri = "pkcs11:?write-protected=yes"\n',
+            r":4: .*write-protected is not known here",
+        ),
+        (LISTENER + 'tokens = ["pkcs11:?write-protected=maybe"]\n', r":5: .*write-protected is yes or no"),
+        (LISTENER + 'tokens = ["pkcs11:?write-protected=no&write-protected=yes"]\n', r":5: .*is yes or no"),
+        (LISTENER + 'tokens = ["pkcs11:?max-sessions=3"]\n', r":5: .*max-sessions is not known here"),
+        (LISTENER + 'tokens = ["pkcs11:", "pkcs11:?pin-source=/p"]\n', r":5: .*must not hold a PIN"),
+        (LISTENER + 'tokens = ["pkcs11:library-manufacturer=x"]\n', r":5: .*names a module"),
         (
             '[backend.s]\nmodule = "/m"\n[token.t]\nlabel = "a"\nslot = 1\n[token.u]\nlabel = "b"\nslot = 1\n',
             r":8: token.u.slot: slot 1 is also that of token.t",
@@ -168,6 +179,13 @@ def test_all_mistakes_are_told_at_once():
     with pytest.raises(ConfigError) as raised:
         parse('[log]\nlevel = "loud"\nformat = 3\n[backend.s]\nmodule = 1\n')
     assert len(raised.value.problems) == 3
+
+
+def test_the_tokens_of_a_listener_may_be_write_protected():
+    text = LISTENER + 'tokens = ["pkcs11:token=a?write-protected=yes", "pkcs11:?write-protected=no"]\nfirst_slot = 17\n'
+    listener = parse(text, "k.toml").listeners["l"]
+    assert listener.tokens == ("pkcs11:token=a?write-protected=yes", "pkcs11:?write-protected=no")
+    assert listener.first_slot == 17
 
 
 def test_a_pin_in_a_uri_is_not_repeated():

@@ -3,6 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from keyway.cryptoki import RV
+from keyway.cryptoki.constants import CKF_RW_SESSION, CKF_SERIAL_SESSION
 from keyway.gateway.context import Context
 from keyway.gateway.decisions import Answer, Relay
 from keyway.gateway.routes import Route
@@ -21,6 +22,9 @@ class TwoBackends:
             2: RV.CKR_TOKEN_NOT_PRESENT,
         }
         return known.get(slot, RV.CKR_SLOT_ID_INVALID)
+
+    def is_protected(self, slot: int) -> bool:
+        return slot == 1
 
 
 @pytest.fixture
@@ -52,6 +56,20 @@ def test_closing_all_sessions_of_an_absent_token_is_good(context):
 def test_own_slots_are_not_judged():
     context = Context(("one",), OwnSlots("one"), max_sessions=1)
     assert context.decide(Route.SLOT, 1 << 63) == Relay("one", 1 << 63)
+
+
+@pytest.mark.parametrize(
+    ("route", "slot", "flags", "is_refused"),
+    [
+        (Route.INIT_TOKEN, 1, 0, True),
+        (Route.OPEN_SESSION, 1, CKF_RW_SESSION | CKF_SERIAL_SESSION, True),
+        (Route.OPEN_SESSION, 1, CKF_SERIAL_SESSION, False),
+        (Route.INIT_TOKEN, 0, 0, False),
+        (Route.OPEN_SESSION, 0, CKF_RW_SESSION | CKF_SERIAL_SESSION, False),
+    ],
+)
+def test_a_protected_token_can_t_be_changed(context, route, slot, flags, is_refused):
+    assert context.writing(route, slot, flags) == (Answer(RV.CKR_TOKEN_WRITE_PROTECTED) if is_refused else None)
 
 
 def test_a_session_is_bound_to_its_backend(context):

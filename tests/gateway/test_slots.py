@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from keyway.cryptoki import RV, SlotInfo, TokenInfo, Uri, Version, padded
-from keyway.gateway.slots import BackendSlot, SeenSlot, TokenRule, all_slots, chosen_slots
+from keyway.gateway.slots import BackendSlot, OwnSlots, SeenSlot, TokenRule, all_slots, chosen_slots, own_slots
 
 INFO = SlotInfo(padded("a slot", 64), padded("a maker", 32), 1, Version(1, 0), Version(1, 0))
 NUMBERS = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -35,7 +35,7 @@ SEEN = [seen("one", 5, "demo", "01"), seen("one", 6), seen("two", 5, "demo", "02
 def test_a_rule_finds_its_token(rule, place):
     slots = chosen_slots([TokenRule(name="t", number=3, **rule)], SEEN)
     assert slots.resolve(3) == (BackendSlot(*place) if place else RV.CKR_TOKEN_NOT_PRESENT)
-    assert slots.is_empty(3) == (place is None)
+    assert (slots.absent(3) is None) == (place is not None)
 
 
 def test_a_token_that_is_away_keeps_its_slot():
@@ -47,6 +47,8 @@ def test_a_token_that_is_away_keeps_its_slot():
     assert slots.numbers(token_present=False) == (0, 4)
     assert slots.numbers(token_present=True) == (0,)
     assert slots.resolve(1) is RV.CKR_SLOT_ID_INVALID
+    assert slots.absent(4) is rules[1]
+    assert slots.absent(0) is slots.absent(1) is None
 
 
 def test_numbers_follow_the_token_not_the_module():
@@ -69,3 +71,31 @@ def test_equal_names_get_different_numbers():
 def test_numbers_fit_a_signed_32_bit_number():
     many = [seen("backend", slot, "x", f"{slot}") for slot in range(500)]
     assert all(0 <= number <= 0x7FFFFFFF for number in all_slots(many).numbers(token_present=True))
+
+
+def test_the_only_backends_slots_keep_its_numbers():
+    slots = own_slots(SEEN[:2])
+    assert slots.numbers(token_present=False) == (5, 6)
+    assert slots.numbers(token_present=True) == (5,)
+    assert slots.resolve(6) == OwnSlots("one").resolve(6) == BackendSlot("one", 6)
+    assert not slots.is_protected(5)
+    assert not OwnSlots("one").is_protected(5)
+
+
+@pytest.mark.parametrize(
+    ("rule", "uri", "promised"),
+    [
+        ({"label": "demo"}, "pkcs11:", True),
+        ({"label": "demo"}, "pkcs11:token=demo", True),
+        ({"label": "demo"}, "pkcs11:token=other", False),
+        ({"label": "demo"}, "pkcs11:token=demo;serial=01", False),
+        ({"label": "demo", "serial": "01"}, "pkcs11:token=demo;serial=01", True),
+        ({"uri": Uri.parse("pkcs11:token=demo;model=m")}, "pkcs11:model=m", True),
+        ({"uri": Uri.parse("pkcs11:token=demo;model=m")}, "pkcs11:model=n", False),
+        ({"backend_slot": 3}, "pkcs11:slot-id=3", True),
+        ({"backend_slot": 3}, "pkcs11:slot-id=4", False),
+        ({"label": "demo"}, "pkcs11:x-unknown=1", False),
+    ],
+)
+def test_what_a_rule_promises_of_a_token_that_is_away(rule, uri, promised):
+    assert TokenRule(name="t", number=0, backend="one", **rule).promises(Uri.parse(uri)) is promised

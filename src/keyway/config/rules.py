@@ -16,6 +16,9 @@ Wrong = Callable[[tuple[str, ...], str], None]
 
 MODULE_SPARES: Final = 2
 _SOURCES: Final = ("module", "command", "address", "offered")
+_WRITE_PROTECTED: Final = "write-protected"
+"""The attribute of p11-kit's that a URI in `tokens` may have in its query."""
+_OF_MODULES: Final = ("library_manufacturer", "library_description", "library_version", "module_name", "module_path")
 
 
 def completed(config: Config, wrong: Wrong) -> Config:
@@ -104,6 +107,12 @@ def _check_uri(text: str, path: tuple[str, ...], wrong: Wrong, *, may_protect: b
         wrong(path, "names an object, not a token")
     elif uri.pin_value is not None or uri.pin_source is not None:
         wrong(path, "must not hold a PIN")
+    elif any(getattr(uri, name) is not None for name in _OF_MODULES):
+        wrong(path, "names a module, not a token")
+    elif others := [name for name, _ in uri.vendor_query if not (may_protect and name == _WRITE_PROTECTED)]:
+        wrong(path, f"{others[0]} is not known here")
+    elif [value for _, value in uri.vendor_query] not in ([], ["yes"], ["no"]):
+        wrong(path, f"{_WRITE_PROTECTED} is yes or no")
 
 
 def _tokens(config: Config, wrong: Wrong) -> MappingProxyType[str, TokenOptions]:

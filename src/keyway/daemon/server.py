@@ -37,7 +37,6 @@ class Daemon:
         tasks: What runs beside the loop's callbacks.
         clients: The open connections.
         listeners: Where clients connect.
-        view: What clients see of the backends.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
         version_text: Keyway's version.
@@ -57,14 +56,14 @@ class Daemon:
         self.since = self.now()
         self.version_text = version
         self.version = _version(version)
-        self.view = View(config)
         self.config = config
         self.tasks = Tasks()
         self.clients: set[Connection] = set()
         listen = config.listen
         own = ListenerOptions(address=Unix(str(listen.socket)), mode=listen.mode, group=listen.group)
         self.listeners = [
-            Listener(self, name, options, self.view) for name, options in (("", own), *config.listeners.items())
+            Listener(self, name, options, View(config, options))
+            for name, options in (("", own), *config.listeners.items())
         ]
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
         self._contexts: set[str] = set()

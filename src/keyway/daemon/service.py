@@ -7,11 +7,11 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from keyway.cryptoki import CALLS, RV, Room, SessionInfo, Value, call_named
+from keyway.cryptoki import CALLS, RV, Room, SessionInfo, TokenInfo, Value, call_named
 from keyway.daemon.backend import BackendError
 from keyway.daemon.binding import Binding
 from keyway.daemon.link import Frame, Link, Tracked, reply_frame
-from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable
+from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable, write_protected
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
 from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, REPEATED, ROUTES, TURNS, Route
@@ -124,6 +124,12 @@ class Service:
             return
         if route is Route.SESSION_INFO and frame[5] == RV.CKR_OK and self.binding is not None:
             body = _with_slot(body, self.binding.context.sessions.get(request[4]))
+        elif (
+            route is Route.TOKEN_INFO
+            and self.binding is not None
+            and self.binding.context.slots.is_protected(request[4])
+        ):
+            body = _protected(body)
         self._client.write(HEADER.pack(len(body), *frame[1:4], request[4], frame[5]) + body)
 
     def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
@@ -209,7 +215,10 @@ class Service:
     def _decide(self, binding: Binding, route: Route, frame: Frame, data: bytes) -> None:
         decision = binding.context.decide(route, frame[4])
         if isinstance(decision, Answer):
-            self._answer(frame, self._or_empty_slot(route, frame, data, decision))
+            self._answer(frame, _or_empty_slot(binding.context, route, frame, data, decision))
+            return
+        if route in _WRITING and (refusal := binding.context.writing(route, frame[4], _flags(route, frame, data))):
+            self._answer(frame, refusal)
             return
         link = binding.links.get(decision.backend)
         exclusive = TURNS.get(frame[1])
@@ -224,13 +233,6 @@ class Service:
         finally:
             if turn is not None and frame[3] not in link.tracked:
                 turn.end()
-
-    def _or_empty_slot(self, route: Route, frame: Frame, data: bytes, answer: Answer) -> Answer:
-        if route is Route.SLOT_INFO and answer.rv is RV.CKR_TOKEN_NOT_PRESENT:
-            (wanted,) = _arguments(frame, data)
-            if wanted:
-                return Answer(RV.CKR_OK, (empty_slot(self._view.name_of(frame[4])),))
-        return answer
 
     async def _repeat(self, binding: Binding, frame: Frame, data: bytes) -> None:
         route = ROUTES[frame[1]]
@@ -367,12 +369,39 @@ class Service:
             self._client.write(reply_frame(frame, answer.rv, body))
 
 
+_WRITING: Final = frozenset({Route.OPEN_SESSION, Route.INIT_TOKEN})
+"""Calls that a write-protected token refuses, or may refuse."""
 _TRACKED: Final = frozenset({Route.OPEN_SESSION, Route.CLOSE_SESSION, Route.CLOSE_ALL_SESSIONS})
 """Calls whose success changes what the gateway keeps."""
 
 
 def _arguments(frame: Frame, data: bytes) -> tuple[Value, ...]:
     return decode_request(CALLS[frame[1] - 1], frame[5], memoryview(data)[HEADER_SIZE:])
+
+
+def _flags(route: Route, frame: Frame, data: bytes) -> int:
+    """Return the flags that C_OpenSession is given; 0 for another call."""
+    flags = _arguments(frame, data)[0] if route is Route.OPEN_SESSION else 0
+    assert isinstance(flags, int)
+    return flags
+
+
+def _or_empty_slot(context: Context, route: Route, frame: Frame, data: bytes, answer: Answer) -> Answer:
+    """Return the answer, or CK_SLOT_INFO of a slot whose token is not there."""
+    slots = context.slots
+    rule = slots.absent(frame[4]) if route is Route.SLOT_INFO and isinstance(slots, VirtualSlots) else None
+    if rule is None or not _arguments(frame, data)[0]:
+        return answer
+    return Answer(RV.CKR_OK, (empty_slot(rule.name),))
+
+
+def _protected(body: bytes) -> bytes:
+    """Put CKF_WRITE_PROTECTED into the reply to C_GetTokenInfo."""
+    call = call_named("C_GetTokenInfo")
+    values = decode_reply(call, body)
+    if not values or not isinstance(values[0], TokenInfo):
+        return body
+    return encode_reply(call, (write_protected(values[0]),))
 
 
 def _with_slot(body: bytes, session: Session | None) -> bytes:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import Uri
 from keyway.daemon.backend import BackendError
 from keyway.daemon.link import Link, LinkLost
 from keyway.daemon.survey import survey
-from keyway.gateway.slots import OwnSlots, SeenSlot, SlotMap, TokenRule, VirtualSlots, all_slots, chosen_slots
+from keyway.gateway.selection import Selection, TokenFilter
+from keyway.gateway.slots import (
+    OwnSlots,
+    SeenSlot,
+    SlotMap,
+    TokenRule,
+    VirtualSlots,
+    all_slots,
+    chosen_slots,
+    own_slots,
+)
 from keyway.observe.log import event
 from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
-    from keyway.config import Config
+    from keyway.config import Config, ListenerOptions
     from keyway.daemon.binding import Binding
 
 __all__ = ["View"]
@@ -30,26 +41,31 @@ class View:
         rules: The configured tokens.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, options: ListenerOptions) -> None:
+        """Prepare the view of a listener's clients.
+
+        Args:
+            config: The configuration.
+            options: The listener's section of it.
+        """
         self.rules: Final = tuple(_rules(config))
-        self.has_own_slots: Final = not self.rules and len(config.backends) == 1
+        self._selection = Selection(tuple(map(TokenFilter.parse, options.tokens)), options.first_slot)
+        self._numbered = _numbered(config, self.rules)
+        self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
         self._first = next(iter(config.backends))
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
 
     def start(self) -> SlotMap:
         """Return the slot map of a context that has asked no backend yet."""
-        return OwnSlots(self._first) if self.has_own_slots else chosen_slots(self.rules, ())
+        return OwnSlots(self._first) if self.has_own_slots else VirtualSlots({})
 
     async def look(self, binding: Binding) -> VirtualSlots:
         """Ask all backends that can be reached, at the same time, for their slots."""
         wanted = {rule.backend for rule in self.rules} or self._timeouts.keys()
         answers = await asyncio.gather(*(self._look_at(binding, name) for name in sorted(wanted)))
         seen = [each for answer in answers for each in answer]
-        return chosen_slots(self.rules, seen) if self.rules else all_slots(seen)
-
-    def name_of(self, slot: int) -> str:
-        """Return the name of the configured token with a number; empty if there is none."""
-        return next((rule.name for rule in self.rules if rule.number == slot), "")
+        before = binding.context.slots
+        return self._selection.of(self._numbered(seen), before.given if isinstance(before, VirtualSlots) else {})
 
     async def _look_at(self, binding: Binding, name: str) -> Iterable[SeenSlot]:
         try:
@@ -65,6 +81,13 @@ class View:
         except (TimeoutError, WireError) as error:
             event(logging.ERROR, "slots not listed", backend=name, reason=str(error) or "no answer in time")
             return ()
+
+
+def _numbered(config: Config, rules: tuple[TokenRule, ...]) -> Callable[[Sequence[SeenSlot]], VirtualSlots]:
+    """Return what gives slots their numbers."""
+    if rules:
+        return partial(chosen_slots, rules)
+    return own_slots if len(config.backends) == 1 else all_slots
 
 
 def _rules(config: Config) -> Iterable[TokenRule]:

@@ -1,13 +1,14 @@
 """Answers of the gateway itself, for what no backend is asked or none can be."""
 
+from dataclasses import replace
 from typing import Final
 
-from keyway.cryptoki import RV, Info, ModuleInfo, Numbers, Room, SlotInfo, Version, padded
-from keyway.cryptoki.constants import CKF_DONT_BLOCK
+from keyway.cryptoki import RV, Info, ModuleInfo, Numbers, Room, SlotInfo, TokenInfo, Version, padded
+from keyway.cryptoki.constants import CKF_DONT_BLOCK, CKF_WRITE_PROTECTED
 from keyway.gateway.decisions import Answer
 from keyway.gateway.routes import Route
 
-__all__ = ["empty_slot", "own_info", "slot_event", "slot_list", "unreachable"]
+__all__ = ["empty_slot", "own_info", "slot_event", "slot_list", "unreachable", "write_protected"]
 
 _UNREACHABLE: Final = {
     Route.SESSION: RV.CKR_SESSION_HANDLE_INVALID,
@@ -15,6 +16,8 @@ _UNREACHABLE: Final = {
     Route.CLOSE_SESSION: RV.CKR_SESSION_HANDLE_INVALID,
     Route.SLOT: RV.CKR_TOKEN_NOT_PRESENT,
     Route.SLOT_INFO: RV.CKR_TOKEN_NOT_PRESENT,
+    Route.TOKEN_INFO: RV.CKR_TOKEN_NOT_PRESENT,
+    Route.INIT_TOKEN: RV.CKR_TOKEN_NOT_PRESENT,
     Route.OPEN_SESSION: RV.CKR_TOKEN_NOT_PRESENT,
     Route.CLOSE_ALL_SESSIONS: RV.CKR_OK,
 }
@@ -44,6 +47,11 @@ def empty_slot(name: str) -> Info:
         name: The token's name in the configuration.
     """
     return SlotInfo(padded(name, 64), padded("Keyway", 32), 0, Version(0, 0), Version(0, 0))
+
+
+def write_protected(info: TokenInfo) -> TokenInfo:
+    """Return CK_TOKEN_INFO of a token that can't be changed from where the client is."""
+    return replace(info, flags=info.flags | CKF_WRITE_PROTECTED)
 
 
 def slot_list(room: Room, slots: tuple[int, ...]) -> Answer:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from keyway.cryptoki import RV
+from keyway.cryptoki.constants import CKF_RW_SESSION
 from keyway.gateway.decisions import Answer, Decision, Relay
 from keyway.gateway.routes import Route
 from keyway.gateway.slots import SlotMap
@@ -71,6 +72,19 @@ class Context:
             return Relay(slot.backend, slot.slot)
         return Relay(self._first, target)
 
+    def writing(self, route: Route, slot: int, flags: int) -> Answer | None:
+        """Return why a client can't do what would change a token, or None if it is not the gateway that says no.
+
+        Without a read/write session nothing on a token can be changed but by C_InitToken (PKCS #11 3.2, section 5.6.1).
+
+        Args:
+            route: OPEN_SESSION or INIT_TOKEN.
+            slot: The slot as the client numbers it.
+            flags: What C_OpenSession is given.
+        """
+        is_writing = route is Route.INIT_TOKEN or flags & CKF_RW_SESSION
+        return Answer(RV.CKR_TOKEN_WRITE_PROTECTED) if is_writing and self.slots.is_protected(slot) else None
+
     def opening(self, handle: int) -> Answer | None:
         """Note that a client wants a session; return why it can't have it, or None if a backend may be asked.
 
@@ -123,4 +137,13 @@ class Context:
 
 
 _OF_SESSIONS = frozenset({Route.SESSION, Route.SESSION_INFO, Route.CLOSE_SESSION})
-_OF_SLOTS = frozenset({Route.SLOT, Route.SLOT_INFO, Route.OPEN_SESSION, Route.CLOSE_ALL_SESSIONS})
+_OF_SLOTS = frozenset(
+    {
+        Route.SLOT,
+        Route.SLOT_INFO,
+        Route.TOKEN_INFO,
+        Route.INIT_TOKEN,
+        Route.OPEN_SESSION,
+        Route.CLOSE_ALL_SESSIONS,
+    }
+)

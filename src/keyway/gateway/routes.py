@@ -15,6 +15,8 @@ class Route(Enum):
     SESSION_INFO = "the same; the answer names a slot"
     SLOT = "to the backend of the slot"
     SLOT_INFO = "the same; answered for a token that is not there"
+    TOKEN_INFO = "the same; the answer tells of write protection"  # noqa: S105 (no password)
+    INIT_TOKEN = "the same; refused where the token is write-protected"  # noqa: S105 (no password)
     OPEN_SESSION = "the same; success makes a session"
     CLOSE_SESSION = "to the backend of the session; success ends it"
     CLOSE_ALL_SESSIONS = "to the backend of the slot; success ends its sessions"
@@ -32,6 +34,8 @@ _BY_NAME: Final = {
     "C_GetInfo": Route.INFO,
     "C_GetSlotList": Route.SLOT_LIST,
     "C_GetSlotInfo": Route.SLOT_INFO,
+    "C_GetTokenInfo": Route.TOKEN_INFO,
+    "C_InitToken": Route.INIT_TOKEN,
     "C_WaitForSlotEvent": Route.SLOT_EVENT,
     "C_OpenSession": Route.OPEN_SESSION,
     "C_CloseSession": Route.CLOSE_SESSION,
@@ -62,11 +66,12 @@ a token, and those that read it (keyway.backend.turns). C_Initialize is exclusiv
 TURNS: Final = {call.number: _TAKES_TURNS[call.name] for call in CALLS if call.name in _TAKES_TURNS}
 """The same by call number."""
 
+_WITHOUT_STATE: Final = frozenset({Route.SLOT, Route.SLOT_INFO, Route.TOKEN_INFO, Route.SLOT_LIST, Route.INFO})
+
 REPEATED: Final = frozenset(
     call.number
     for call in CALLS
-    if call.name == "C_OpenSession"
-    or (call.repeat and ROUTES[call.number] in (Route.SLOT, Route.SLOT_INFO, Route.SLOT_LIST, Route.INFO))
+    if call.name == "C_OpenSession" or (call.repeat and ROUTES[call.number] in _WITHOUT_STATE)
 )
 """Calls that are made once more on the next host when theirs ends under them: they need no state of the lost host, and leave
 none. A session that the lost host may have opened is gone with it."""

@@ -5,13 +5,25 @@ all contexts, and after a restart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Protocol
 from zlib import crc32
 
 from keyway.cryptoki import RV, SlotInfo, TokenInfo, Uri, stripped
 
-__all__ = ["BackendSlot", "OwnSlots", "SeenSlot", "SlotMap", "TokenRule", "VirtualSlots", "all_slots", "chosen_slots"]
+__all__ = [
+    "BackendSlot",
+    "OwnSlots",
+    "SeenSlot",
+    "Slot",
+    "SlotMap",
+    "TokenRule",
+    "VirtualSlots",
+    "all_slots",
+    "chosen_slots",
+    "own_slots",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,23 @@ class TokenRule:
             and (self.uri is None or self._fits_uri(self.uri, seen))
         )
 
+    def promises(self, uri: Uri) -> bool:
+        """Tell whether all that a URI asks for is given here, so that the token will match it whenever it is there."""
+        of = self.uri or Uri()
+        given = replace(
+            of,
+            token=of.token if self.label is None else self.label,
+            serial=of.serial if self.serial is None else self.serial,
+            slot_id=of.slot_id if self.backend_slot is None else self.backend_slot,
+        )
+        return not uri.vendor and all(getattr(uri, name) in (None, getattr(given, name)) for name in _OF_SLOTS)
+
     def _fits_uri(self, uri: Uri, seen: SeenSlot) -> bool:
         return seen.token is not None and uri.matches_slot(seen.place.slot, seen.info) and uri.matches_token(seen.token)
+
+
+_OF_SLOTS: Final = ("token", "manufacturer", "serial", "model", "slot_id", "slot_description", "slot_manufacturer")
+"""What a URI says of slots and tokens."""
 
 
 class SlotMap(Protocol):
@@ -79,6 +106,9 @@ class SlotMap(Protocol):
 
     def resolve(self, slot: int) -> BackendSlot | RV:
         """Return what a client's slot number means, or the RV that says why it means nothing."""
+
+    def is_protected(self, slot: int) -> bool:
+        """Tell whether the client may not change what is in a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,23 +121,51 @@ class OwnSlots:
         """Return the same number: the module itself says whether it is a slot."""
         return BackendSlot(self.backend, slot)
 
+    def is_protected(self, slot: int) -> bool:
+        """Tell that the module alone says what may be changed."""
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A virtual slot.
+
+    Attributes:
+        content: The backend's slot that it is; the rule of a configured token that is not there at present.
+        is_protected: Whether the client may not change what is in it.
+    """
+
+    content: SeenSlot | TokenRule
+    is_protected: bool = False
+
 
 class VirtualSlots:
-    """Numbers of the gateway's own, each for one slot of one backend, or for a token that is not there at present."""
+    """Numbers of the gateway's own, each for one slot of one backend, or for a token that is not there at present.
 
-    def __init__(self, slots: Mapping[int, SeenSlot | None]) -> None:
-        self._slots: Final = dict(sorted(slots.items()))
+    Attributes:
+        slots: The slots by number, in ascending order.
+        given: The numbers that a selection has given so far, by those that the slots had before.
+    """
+
+    def __init__(self, slots: Mapping[int, Slot], given: Mapping[int, int] = MappingProxyType({})) -> None:
+        self.slots: Final = dict(sorted(slots.items()))
+        self.given: Final = given
 
     def resolve(self, slot: int) -> BackendSlot | RV:
         """Return what a client's slot number means, or the RV that says why it means nothing."""
-        if slot not in self._slots:
+        if slot not in self.slots:
             return RV.CKR_SLOT_ID_INVALID
-        seen = self._slots[slot]
-        return RV.CKR_TOKEN_NOT_PRESENT if seen is None else seen.place
+        content = self.slots[slot].content
+        return content.place if isinstance(content, SeenSlot) else RV.CKR_TOKEN_NOT_PRESENT
 
-    def is_empty(self, slot: int) -> bool:
-        """Tell whether a number means a token that is not there at present."""
-        return slot in self._slots and self._slots[slot] is None
+    def is_protected(self, slot: int) -> bool:
+        """Tell whether the client may not change what is in a slot."""
+        return slot in self.slots and self.slots[slot].is_protected
+
+    def absent(self, slot: int) -> TokenRule | None:
+        """Return the rule of a token that is not there at present; None for any other number."""
+        content = self.slots[slot].content if slot in self.slots else None
+        return content if isinstance(content, TokenRule) else None
 
     def numbers(self, *, token_present: bool) -> tuple[int, ...]:
         """Return the numbers in ascending order.
@@ -117,24 +175,29 @@ class VirtualSlots:
         """
         return tuple(
             number
-            for number, seen in self._slots.items()
-            if not token_present or (seen is not None and seen.token is not None)
+            for number, slot in self.slots.items()
+            if not token_present or (isinstance(slot.content, SeenSlot) and slot.content.token is not None)
         )
 
 
 def chosen_slots(rules: Iterable[TokenRule], seen: Sequence[SeenSlot]) -> VirtualSlots:
     """Return a slot for each configured token. The first slot that fits is taken."""
-    return VirtualSlots({rule.number: next(filter(rule.fits, seen), None) for rule in rules})
+    return VirtualSlots({rule.number: Slot(next(filter(rule.fits, seen), rule)) for rule in rules})
+
+
+def own_slots(seen: Iterable[SeenSlot]) -> VirtualSlots:
+    """Return a slot for each slot of the only backend, under the module's own number."""
+    return VirtualSlots({each.place.slot: Slot(each) for each in seen})
 
 
 def all_slots(seen: Iterable[SeenSlot]) -> VirtualSlots:
     """Return a slot for each slot of several backends, with a number made from the token's serial number."""
-    slots: dict[int, SeenSlot] = {}
+    slots: dict[int, Slot] = {}
     for each in sorted(seen, key=lambda each: (each.place.backend, each.place.slot)):
         serial = stripped(each.token.serial_number) if each.token is not None else b""
         name = each.place.backend.encode() + b"/" + (serial or str(each.place.slot).encode())
         number = crc32(name) & 0x7FFFFFFF
         while number in slots:
             number = (number + 1) & 0x7FFFFFFF
-        slots[number] = each
+        slots[number] = Slot(each)
     return VirtualSlots(slots)
