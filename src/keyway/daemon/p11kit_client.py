@@ -1,14 +1,17 @@
-"""One client connection that speaks p11-kit's RPC protocol: each message becomes a native frame, and each reply a message again."""
+"""One client connection that speaks p11-kit's protocol: each message becomes a native frame, and each reply a message again."""
 
 from __future__ import annotations
 
-from collections import deque
+import logging
 from typing import TYPE_CHECKING, Final
 
 from keyway.bridge import Front
+from keyway.cryptoki import call_named
+from keyway.cryptoki.names import mechanism_name
 from keyway.daemon.connection import Connection
-from keyway.p11kit import MAX_BODY, DecodeError, Frame, FrameBuffer, accept
-from keyway.wire.header import HEADER
+from keyway.observe.log import event
+from keyway.p11kit import FRAME_HEADER, MAX_OPTIONS, DecodeError, Dialect, accept
+from keyway.wire.header import HEADER, HEADER_SIZE
 
 if TYPE_CHECKING:
     from keyway.daemon.listener import Listener
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["P11KitConnection"]
 
 _UNPACK: Final = HEADER.unpack_from
+_UNPACK_MESSAGE: Final = FRAME_HEADER.unpack_from
+_HEADER: Final = FRAME_HEADER.size
+_MECHANISM_LIST: Final = call_named("C_GetMechanismList").number
 
 
 class P11KitConnection(Connection):
@@ -24,46 +30,84 @@ class P11KitConnection(Connection):
 
     def __init__(self, daemon: Daemon, listener: Listener) -> None:
         super().__init__(daemon, listener)
-        self._buffer = FrameBuffer(min(MAX_BODY, daemon.config.limits.body))
-        self._waiting: deque[Frame] = deque()
-        self._front: Front | None = None
+        self._max_body = daemon.config.limits.body
+        self._dialect: Dialect | None = None
+        self._front: Front
+        self._rest = bytearray()
+        self._need = 0
         self._bound = self.service.bound
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
-        try:
-            if self._front is None:
-                dialect = accept(data[0])
-                self._front = Front(dialect)
-                self.transport.write(bytes([dialect.version]))
-                data = data[1:]
-            self._waiting.extend(self._buffer.feed(data))
-        except DecodeError as error:
-            self.refuse(str(error))
+        if self._rest:
+            self._rest += data
+            if self.held or len(self._rest) < self._need:
+                return
+            data = bytes(self._rest)
+            self._rest.clear()
+        elif self.held:
+            self._rest += data
             return
-        if not self.held:
-            self.go_on()
+        if self._dialect is None:
+            try:
+                self._dialect = accept(data[0])
+            except DecodeError as error:
+                self.refuse(str(error))
+                return
+            self._front = Front(self._dialect)
+            self.transport.write(bytes([self._dialect.version]))
+            data = data[1:]
+        self._messages(data)
 
     def go_on(self) -> None:
-        """Handle the messages that wait, until one of them makes the others wait longer."""
-        while self._waiting and not self.held and not self.transport.is_closing():
-            self._message(self._waiting.popleft())
+        """Handle what was received while the connection was held."""
+        if self._rest:
+            data = bytes(self._rest)
+            self._rest.clear()
+            self._messages(data)
 
     def forget(self) -> None:
         """Drop what was received and not handled."""
-        self._waiting.clear()
+        self._rest.clear()
 
     def write(self, data: bytes) -> None:
         """Send whole native reply frames as the messages that they answer."""
-        assert self._front is not None
         self.transport.write(self._front.replies(data))
+        if self._front.hidden:
+            self._tell_hidden(data)
 
-    def _message(self, message: Frame) -> None:
-        assert self._front is not None
+    def _messages(self, data: bytes) -> None:
+        at = 0
+        end = len(data)
+        self._need = _HEADER
+        while end - at >= _HEADER:
+            code, options, size = _UNPACK_MESSAGE(data, at)
+            if options > MAX_OPTIONS or size > self._max_body:
+                self.refuse(f"a body of {size} and options of {options} bytes are above the limit")
+                return
+            if code == 0:
+                # No reply may have it: stock clients take it for a broken stream.
+                self.refuse("a request has the code 0")
+                return
+            body = at + _HEADER + options
+            stop = body + size
+            if stop > end:
+                self._need = stop - at
+                break
+            if options and not self.service.application:
+                self._front.application = b"p11-kit " + data[at + _HEADER : body]
+            at = stop
+            self._message(code, data[body:stop])
+            if self.held or self.transport.is_closing():
+                break
+        if at < end:
+            self._rest += data[at:]
+
+    def _message(self, code: int, body: bytes) -> None:
         try:
-            data = self._front.request(message.code, message.body)
+            data = self._front.request(code, body)
         except DecodeError as error:
-            self.transport.write(self._front.error(message.code, error.rv))
+            self.transport.write(self._front.error(code, error.rv))
             return
         frame = _UNPACK(data)
         link = self._bound.get(frame[4]) if frame[1] in self.service.plain else None
@@ -72,3 +116,24 @@ class P11KitConnection(Connection):
         else:
             link.in_flight[frame[3]] = frame
             link.write(data)
+
+    def _tell_hidden(self, data: bytes) -> None:
+        """Log once for each backend and dialect which mechanisms an application will miss, and why."""
+        hidden, self._front.hidden = self._front.hidden, frozenset()
+        assert self._dialect is not None
+        at = 0
+        while at < len(data):
+            size, call, _, _, slot, _ = _UNPACK(data, at)
+            at += HEADER_SIZE + size
+            backend = self.service.backend_of(slot) if call == _MECHANISM_LIST else None
+            if backend is not None and self.listener.view.is_news((backend, self._dialect.version)):
+                event(
+                    logging.INFO,
+                    "mechanisms hidden by the client",
+                    listener=self.listener.name,
+                    backend=backend,
+                    version=self._dialect.version,
+                    count=len(hidden),
+                    mechanisms=",".join(mechanism_name(each).removeprefix("CKM_") for each in sorted(hidden)),
+                    reason="p11-kit clients of this version can't send them; libkeyway.so can",
+                )

@@ -15,7 +15,7 @@ from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, 
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
 from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, REPEATED, ROUTES, TURNS, Route
-from keyway.gateway.slots import VirtualSlots
+from keyway.gateway.slots import BackendSlot, VirtualSlots
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply, decode_request, encode_reply
 from keyway.wire.errors import WireError

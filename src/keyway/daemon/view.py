@@ -52,8 +52,15 @@ class View:
         self._selection = Selection(tuple(map(TokenFilter.parse, options.tokens)), options.first_slot)
         self._numbered = _numbered(config, self.rules)
         self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
+        self._told: set[object] = set()
         self._first = next(iter(config.backends))
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
+
+    def is_news(self, fact: object) -> bool:
+        """Tell whether nobody has asked this about a fact before: what is told once for all clients."""
+        is_news = fact not in self._told
+        self._told.add(fact)
+        return is_news
 
     def start(self) -> SlotMap:
         """Return the slot map of a context that has asked no backend yet."""

@@ -6,10 +6,11 @@ from typing import Final, NamedTuple
 from keyway.p11kit.errors import DecodeError, EncodeError
 from keyway.p11kit.limits import MAX_BODY, MAX_OPTIONS
 
-__all__ = ["HEADER_SIZE", "Frame", "FrameBuffer", "pack"]
+__all__ = ["FRAME_HEADER", "HEADER_SIZE", "Frame", "FrameBuffer", "pack"]
 
-_HEADER: Final = Struct(">III")
-HEADER_SIZE: Final = _HEADER.size
+FRAME_HEADER: Final = Struct(">III")
+"""Code, length of the options, length of the body."""
+HEADER_SIZE: Final = FRAME_HEADER.size
 
 
 class Frame(NamedTuple):
@@ -34,7 +35,7 @@ def pack(frame: Frame) -> bytes:
     """
     if len(frame.body) > MAX_BODY or len(frame.options) > MAX_OPTIONS or not 0 <= frame.code <= 0xFFFF_FFFF:
         raise EncodeError(f"a body of {len(frame.body)} or options of {len(frame.options)} bytes are above the limit")
-    return _HEADER.pack(frame.code, len(frame.options), len(frame.body)) + frame.options + frame.body
+    return FRAME_HEADER.pack(frame.code, len(frame.options), len(frame.body)) + frame.options + frame.body
 
 
 class FrameBuffer:
@@ -82,7 +83,7 @@ class FrameBuffer:
         return self._header is None and not self._received
 
     def _checked(self, at: int) -> tuple[int, int, int]:
-        code, options, body = _HEADER.unpack_from(self._received, at)
+        code, options, body = FRAME_HEADER.unpack_from(self._received, at)
         if options > MAX_OPTIONS or body > self._limit:
             raise DecodeError(f"a body of {body} and options of {options} bytes are above the limit")
         return code, options, body
