@@ -93,6 +93,11 @@ class Service:
             else:
                 link.host.transport.resume_reading()
 
+    def backend_of(self, slot: int) -> str | None:
+        """Return the name of the backend that a slot of the client's belongs to; None if there is none."""
+        place = self.binding.context.slots.resolve(slot) if self.binding is not None else None
+        return place.backend if isinstance(place, BackendSlot) else None
+
     def close(self) -> None:
         """End what the client had."""
         if self.binding is not None:
