@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 
 from keyway.backend.host import HostSettings
+from keyway.backend.output import OutputReader
 from keyway.backend.seed import SeedError, sow
 from keyway.backend.source import HostSource
 from keyway.config.locate import host_binary
@@ -75,7 +76,7 @@ async def cancelled_when(work, condition):
 
 
 def source(settings, warm_up=None):
-    return HostSource(settings, 2, warm_up, lambda reason: None, copies=True)
+    return HostSource(settings, OutputReader(print), warm_up, lambda reason: None, copies=True)
 
 
 def test_a_seed_that_nobody_waits_for_ends(settings):
@@ -142,7 +143,7 @@ def test_what_a_seed_can_not_do_now_costs_nobody_who_has_a_copy(settings, monkey
     async def scenario():
         before = children()
         notes: list[str] = []
-        hosts = HostSource(settings(""), 2, None, notes.append, copies=True)
+        hosts = HostSource(settings(""), OutputReader(print), None, notes.append, copies=True)
         first = await hosts.bring()
 
         async def no_room(_self):

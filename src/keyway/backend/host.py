@@ -118,9 +118,10 @@ async def greet(host: Host, stream: socket.socket, settings: HostSettings) -> No
     Raises:
         HostError: It ended, speaks another version, or took too long.
     """
-    greeting = Greeting(host)
+    greeting = Greeting()
     stream.setblocking(False)
     host.transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: greeting, sock=stream)
+    greeting.serve(host)
     error = "the host speaks another version of the wire"
     try:
         host.transport.write(bytes([VERSION_BYTE]))

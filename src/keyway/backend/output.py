@@ -1,4 +1,4 @@
-"""What module hosts write to their standard output and error, line by line."""
+"""What processes write to their standard output and error, line by line."""
 
 import asyncio
 import os
@@ -12,10 +12,10 @@ MAX_LINE: Final = 4096
 
 
 class OutputReader:
-    """A pipe that all hosts of a backend write to.
+    """A pipe that processes write to.
 
     Attributes:
-        descriptor: The end to give to hosts.
+        descriptor: The end to give to them.
     """
 
     def __init__(self, take_line: Callable[[str], None]) -> None:
@@ -42,12 +42,16 @@ class OutputReader:
             rest = b""
         self._rest = rest
         for line in lines:
-            if text := line[:MAX_LINE].decode("utf-8", "replace").rstrip():
-                self._take_line(text)
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        if text := line[:MAX_LINE].decode("utf-8", "replace").rstrip():
+            self._take_line(text)
 
     def close(self) -> None:
         """Read what is left and close both ends."""
         self._read()
+        self._take(self._rest)
         self._loop.remove_reader(self._reader)
         os.close(self._reader)
         os.close(self.descriptor)

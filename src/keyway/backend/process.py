@@ -49,7 +49,7 @@ class Process(Stream):
         """Reap the process when it ends; for a child of this process."""
 
         def reap() -> None:
-            self.before_reaping()
+            self._before_reaping()
             if (status := process.poll()) is not None:
                 self._loop.remove_reader(self._pidfd)
                 self.note_exit(status)
@@ -57,7 +57,7 @@ class Process(Stream):
         # A pidfd is readable once the process has ended: no signal handler, no thread, no zombie.
         self._loop.add_reader(self._pidfd, reap)
 
-    def before_reaping(self) -> None:
+    def _before_reaping(self) -> None:
         """Do what needs the number of the process, which nobody else can get yet."""
 
     def note_exit(self, status: int) -> None:
@@ -72,9 +72,9 @@ class Process(Stream):
         if self._ending is not None:
             self._ending.cancel()
         self.status = status
-        self.ended.set_result(self.describe(status))
+        self._note_end(self._describe(status))
 
-    def describe(self, status: int) -> str:
+    def _describe(self, status: int) -> str:
         """Return how it ended, in words."""
         return describe_exit(status)
 
@@ -91,8 +91,8 @@ class Process(Stream):
         if not self.ended.done() and self._ending is None:
             self._ending = self._loop.call_later(grace, self.kill)
 
-    def kill(self) -> None:
-        """End the process at once."""
+    def _cut_off(self) -> None:
+        """Kill the process."""
         if not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

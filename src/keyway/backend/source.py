@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from keyway.backend.host import Host, HostSettings, start
+from keyway.backend.output import OutputReader
 from keyway.backend.seed import Seed, SeedError, sow
 from keyway.cryptoki import call_named
 
@@ -17,24 +18,33 @@ class HostSource:
     """Brings new hosts, one at a time.
 
     Attributes:
+        kind: What it brings.
         copies: Whether they are copies. Turned off for good when the module turns out to be of a kind that can't be copied.
     """
 
+    kind = Host.kind
+
     def __init__(
-        self, settings: HostSettings, errors: int, warm_up: bytes | None, note: Callable[[str], None], *, copies: bool
+        self,
+        settings: HostSettings,
+        output: OutputReader,
+        warm_up: bytes | None,
+        note: Callable[[str], None],
+        *,
+        copies: bool,
     ) -> None:
         """Describe the hosts; nothing is started yet.
 
         Args:
             settings: How to start a host.
-            errors: Descriptor for the hosts' output.
+            output: Reads what the hosts print; closed with this.
             warm_up: Body of the C_Initialize that, with a C_Finalize, warms up a seed's module; None: it is only loaded.
             note: Called with the reason when hosts can't be copies.
             copies: Whether to try.
         """
         self.copies = copies
         self._settings = settings
-        self._errors = errors
+        self._output = output
         self._warm_up = warm_up
         self._note = note
         self._seed: Seed | None = None
@@ -54,7 +64,7 @@ class HostSource:
                 if self._proven and self._seed is not None and self._seed.is_alive:
                     # There may be no room now; the copies that clients have end with the seed, so it stays.
                     break
-                await self.close()
+                await self._end_seed()
                 # A seed that has made copies can make them again; if it ended, that was not the module's nature.
                 self.copies = self._proven
                 self._proven = False
@@ -63,10 +73,14 @@ class HostSource:
             else:
                 self._proven = True
                 return host
-        return await start(self._settings, self._errors)
+        return await start(self._settings, self._output.descriptor)
 
     async def close(self) -> None:
         """End the seed, and the copies that are still there, and wait until they have ended."""
+        await self._end_seed()
+        self._output.close()
+
+    async def _end_seed(self) -> None:
         if self._seed is not None:
             seed, self._seed = self._seed, None
             seed.close()
@@ -74,7 +88,7 @@ class HostSource:
 
     async def _living_seed(self) -> Seed:
         if self._seed is None or not self._seed.is_alive:
-            seed = await sow(self._settings, self._errors)
+            seed = await sow(self._settings, self._output.descriptor)
             try:
                 if self._warm_up is not None and not await seed.call(_INITIALIZE, self._warm_up):
                     # A module that fails here, its HSM being away, is no worse for it: each copy initialises it again.

@@ -38,6 +38,7 @@ class Stream(ABC):
         self.transport: asyncio.Transport
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.has_waited = False
+        self._why = ""
 
     @property
     def is_gone(self) -> bool:
@@ -65,9 +66,22 @@ class Stream(ABC):
             grace: Seconds until then.
         """
 
+    def kill(self, why: str = "") -> None:
+        """End it at once.
+
+        Args:
+            why: What it did wrong, for who asks how it ended.
+        """
+        self._why = self._why or why
+        self._cut_off()
+
     @abstractmethod
-    def kill(self) -> None:
+    def _cut_off(self) -> None:
         """End it at once."""
+
+    def _note_end(self, how: str) -> None:
+        """Note that it has ended."""
+        self.ended.set_result(f"{how} ({self._why})" if self._why else how)
 
     async def wait_ended(self, grace: float) -> str:
         """Wait until it has ended, killing it after a while, and return how it ended."""
@@ -75,12 +89,18 @@ class Stream(ABC):
             async with asyncio.timeout(grace):
                 return await asyncio.shield(self.ended)
         except TimeoutError:
-            self.kill()
+            self.kill("it did not end")
             return await self.ended
 
 
 class Source(Protocol):
-    """Where the streams of a backend come from."""
+    """Where the streams of a backend come from.
+
+    Attributes:
+        kind: What is at the other ends, as in `Stream`.
+    """
+
+    kind: str
 
     async def bring(self) -> Stream:
         """Return a new stream, which belongs to the caller. Called once at a time.

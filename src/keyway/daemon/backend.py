@@ -1,14 +1,15 @@
-"""A configured backend in the running daemon: its stock of hosts, and how its module is initialised."""
+"""A configured backend in the running daemon: its stock of streams, and how the module behind them is initialised."""
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from keyway.backend.host import HostSettings
-from keyway.backend.output import OutputReader
-from keyway.backend.source import HostSource
+from keyway.backend.command import Command
+from keyway.backend.connection import Connection
+from keyway.backend.host import Host
 from keyway.backend.stock import Stock
 from keyway.backend.stream import Stream, StreamError
 from keyway.backend.turns import Turns
@@ -16,12 +17,19 @@ from keyway.config import BackendOptions
 from keyway.cryptoki import Null, call_named
 from keyway.cryptoki.constants import CKF_OS_LOCKING_OK
 from keyway.daemon.link import Link, LinkLost
+from keyway.daemon.sources import source_of
 from keyway.observe.log import event
 from keyway.wire.codec import encode_request
 
 __all__ = ["Backend", "BackendError"]
 
 _INITIALIZE: Final = call_named("C_Initialize")
+_FAILED: Final = {
+    Host.kind: "module host can't be started",
+    Command.kind: "command does not answer",
+    Connection.kind: "connection can't be made",
+}
+"""What the log says when a stream can't be had."""
 
 
 class BackendError(Exception):
@@ -37,14 +45,14 @@ class BackendError(Exception):
 
 
 class Backend:
-    """Gives out hosts, and initialises the modules in them.
+    """Gives out streams, and initialises the modules behind them.
 
     Attributes:
         name: Its name in the configuration.
         options: Its section of the configuration.
-        stock: Its hosts that are not in use yet.
-        turns: At what its hosts can't do at the same time.
-        crashes: Hosts that ended while a client had them.
+        stock: Its streams that are not in use yet.
+        turns: At what its streams can't do at the same time.
+        crashes: Streams that ended while a client had them.
     """
 
     def __init__(self, name: str, options: BackendOptions, binary: Path, environment: Mapping[str, str]) -> None:
@@ -60,31 +68,14 @@ class Backend:
         self.options = options
         self.turns = Turns()
         self.crashes = 0
-        self._output = OutputReader(lambda line: event(logging.WARNING, "module output", backend=name, text=line))
-        assert options.module is not None
-        settings = HostSettings(
-            name=name,
-            binary=binary,
-            module=options.module,
-            threads=options.threads,
-            environment={**environment, **options.environment},
-            working_directory=options.working_directory,
-            timeout=options.start_timeout,
-        )
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
         self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"")).body
-        self._source = HostSource(
-            settings,
-            self._output.descriptor,
-            self._initialize if options.warm_up else None,
-            lambda reason: event(logging.INFO, "module hosts are not copies", backend=name, reason=reason),
-            copies=options.start == "copy",
-        )
+        self._source = source_of(name, options, binary, environment, self._initialize)
         self.stock = Stock(self._source.bring, options.spares, self._failed)
 
-    async def host(self) -> Stream:
-        """Return a host whose module is loaded but not initialised; it belongs to the caller.
+    async def stream(self) -> Stream:
+        """Return a stream that is ready for C_Initialize; it belongs to the caller.
 
         Raises:
             BackendError: There is none to be had.
@@ -98,14 +89,14 @@ class Backend:
         """Call C_Initialize of the module.
 
         Raises:
-            BackendError: It failed, or did not return in time; then the host is killed.
+            BackendError: It failed, or did not return in time; then the stream is cut off.
         """
         turn = await self.turns.take(exclusive=True)
         try:
             async with asyncio.timeout(self.options.start_timeout):
                 rv, _ = await link.call(_INITIALIZE.number, self._initialize)
         except TimeoutError as error:
-            link.host.kill()
+            link.host.kill("C_Initialize took too long")
             reason = f"C_Initialize did not return in {self.options.start_timeout:g} s"
             self.stock.note_failure(reason)
             raise BackendError(reason) from error
@@ -123,7 +114,9 @@ class Backend:
     def status(self) -> dict[str, object]:
         """Return how it goes, for `keyway status`."""
         return {
-            "module": str(self.options.module),
+            "kind": self._source.kind,
+            "source": _source(self.options),
+            "module": _source(self.options),
             "hosts": self.stock.alive,
             "spares": self.stock.spares,
             "started": self.stock.started,
@@ -133,11 +126,15 @@ class Backend:
         }
 
     async def close(self) -> None:
-        """End the spares and wait until no host is left: those of clients end with these."""
+        """End the spares and wait until no stream is left: those of clients end with these."""
         self.stock.close()
         await self.stock.wait_ended()
         await self._source.close()
-        self._output.close()
 
     def _failed(self, reason: str) -> None:
-        event(logging.ERROR, "module host can't be started", backend=self.name, reason=reason)
+        event(logging.ERROR, _FAILED[self._source.kind], backend=self.name, reason=reason)
+
+
+def _source(options: BackendOptions) -> str:
+    """Return what a backend is, in the words of its section."""
+    return shlex.join(options.command) or str(options.module or options.address or options.offered)

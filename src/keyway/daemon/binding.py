@@ -1,4 +1,4 @@
-"""One client's context joined with its module hosts."""
+"""One client's context joined with its backends."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _FINALIZE: Final = call_named("C_Finalize").number
 
 
 class Binding:
-    """The hosts that belong to one context (isolation = "client").
+    """The streams that belong to one context (isolation = "client").
 
     Attributes:
         context: The decisions about its calls.
         backends: The backends by name.
-        links: The streams to its hosts by the backend's name; a backend that is not reached has none.
+        links: Its streams by the backend's name; a backend that is not reached has none.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Binding:
             return await self._try(home)
 
     async def _try(self, home: Backend) -> Link:
-        link = Link(await home.host(), self._owner)
+        link = Link(await home.stream(), self._owner)
         if self._closed:
             # Nobody is left to end it.
             self._end(link)
@@ -105,7 +105,7 @@ class Binding:
             async with asyncio.timeout(self._ending):
                 rv, _ = await link.call(_FINALIZE, b"")
         except TimeoutError:
-            link.host.kill()
+            link.host.kill("C_Finalize took too long")
             return 0
         except LinkLost:
             return 0

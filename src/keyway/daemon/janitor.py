@@ -47,7 +47,7 @@ class Janitor:
                 continue
             binding = client.service.binding
             if binding is None:
-                if now - client.since > self._daemon.config.limits.greeting:
+                if now - client.since > self._daemon.config.limits.greeting and client not in self._daemon.tracing:
                     client.refuse("no C_Initialize in time")
                 continue
             for link in list(binding.links.values()):
@@ -62,5 +62,5 @@ class Janitor:
                 if now - since > limit:
                     call = CALLS[oldest[1] - 1].name
                     event(logging.ERROR, "call timed out", backend=link.name, context=client.service.name, call=call)
-                    link.host.kill()
+                    link.host.kill(f"{call} took too long")
         self._oldest = seen

@@ -160,7 +160,7 @@ class Link(asyncio.Protocol):
 
     def _broken(self) -> None:
         # What came is no reply to anything: the module has damaged its host, or the other end is none of ours.
-        self.host.kill()
+        self.host.kill("it answered what was not asked")
         self.host.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
