@@ -47,7 +47,7 @@ class Janitor:
                 continue
             binding = client.service.binding
             if binding is None:
-                if now - client.since > self._daemon.config.limits.greeting and client not in self._daemon.tracing:
+                if now - client.since > self._daemon.config.limits.greeting:
                     client.refuse("no C_Initialize in time")
                 continue
             for link in list(binding.links.values()):
