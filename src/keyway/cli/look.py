@@ -13,12 +13,12 @@ from keyway.cryptoki import CkError, Null, TokenInfo, unpadded
 from keyway.cryptoki.constants import CKF_TOKEN_INITIALIZED
 from keyway.daemon.control import STATUS
 
-__all__ = ["slots", "status"]
+__all__ = ["connect", "slots", "socket_option", "status"]
 
 TIMEOUT: Final = 30.0
 DEFAULT_SOCKET: Final = "/run/keyway/keyway.sock"
 
-_socket = click.option(
+socket_option = click.option(
     "--socket",
     "address",
     metavar="PATH",
@@ -26,7 +26,15 @@ _socket = click.option(
 )
 
 
-def _connect(address: str | None) -> Client:
+def connect(address: str | None) -> Client:
+    """Connect to the daemon.
+
+    Args:
+        address: What the option says.
+
+    Raises:
+        click.ClickException: There is none.
+    """
     path = (address or os.environ.get("KEYWAY_ADDRESS") or DEFAULT_SOCKET).removeprefix("unix:")
     try:
         return Client(Path(path), TIMEOUT)
@@ -35,11 +43,11 @@ def _connect(address: str | None) -> Client:
 
 
 @click.command()
-@_socket
+@socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print the daemon's own JSON.")
 def status(address: str | None, as_json: bool) -> None:
     """Show what a running daemon is doing. For its own user and root."""
-    with _connect(address) as client:
+    with connect(address) as client:
         rv, body = client.exchange(STATUS)
     if rv:
         raise click.ClickException(f"the daemon refuses: {CkError(rv).name}")
@@ -59,18 +67,25 @@ def _shown(told: dict[str, Any]) -> str:
     for context in told["contexts"]:
         hosts = ", ".join(f"{name} {pid}" for name, pid in context["hosts"].items()) or "none"
         lines.append(
-            f"context {context['context']}: {context['application'] or context['program']} (process {context['pid']}, "
-            f"user {context['uid']}), {context['age']:.0f} s, {context['sessions']} sessions, "
+            f"context {context['context']}: {context['application'] or context.get('program') or '?'} ({_where(context)}), "
+            f"{context['age']:.0f} s, {context['sessions']} sessions, "
             f"{context['in_flight']} calls in flight, hosts: {hosts}"
         )
     return "\n".join(lines)
 
 
+def _where(context: dict[str, Any]) -> str:
+    if "pid" in context:
+        return f"process {context['pid']}, user {context['uid']}"
+    name = f", {context['certificate']}" if "certificate" in context else ""
+    return f"{context.get('transport', 'unknown')} {context.get('address', '')}{name}"
+
+
 @click.command()
-@_socket
+@socket_option
 def slots(address: str | None) -> None:
     """List the slots that clients see, with the tokens in them."""
-    with _connect(address) as client:
+    with connect(address) as client:
         try:
             client.call("C_Initialize", 0, Null(), b"keyway slots")
             for slot in slots_of(client):

@@ -117,8 +117,7 @@ class Connection(asyncio.Protocol):
 
     def facts(self) -> dict[str, object]:
         """Who this is, for the log."""
-        peer = self.peer
-        return {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid, "program": peer.program} if peer else {}
+        return self.peer.facts() if self.peer else {}
 
     # From the protocols
 

@@ -18,6 +18,7 @@ from keyway.daemon.connection import Connection
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import Listener
 from keyway.daemon.tasks import Tasks
+from keyway.daemon.trace import Tracing
 from keyway.daemon.view import View
 from keyway.observe.log import event
 from keyway.transport.peer import Peer, peer_of
@@ -35,6 +36,7 @@ class Daemon:
         config: The configuration.
         backends: The backends by name.
         tasks: What runs beside the loop's callbacks.
+        tracing: Who is shown the calls that pass.
         clients: The open connections.
         listeners: Where clients connect.
         now: The loop's clock, in seconds.
@@ -58,6 +60,7 @@ class Daemon:
         self.version = _version(version)
         self.config = config
         self.tasks = Tasks()
+        self.tracing = Tracing(self)
         self.clients: set[Connection] = set()
         listen = config.listen
         own = ListenerOptions(address=Unix(str(listen.socket)), mode=listen.mode, group=listen.group)
@@ -97,6 +100,7 @@ class Daemon:
             hurry: Ends that time early when set.
         """
         self._close_listeners()
+        self.tracing.close()
         if self.clients:
             event(logging.INFO, "draining", clients=len(self.clients), seconds=drain)
             try:
@@ -135,11 +139,13 @@ class Daemon:
         self.clients.add(client)
         self._idle.clear()
         connection: socket.socket = transport.get_extra_info("socket")
-        return peer_of(connection)
+        has_tls = transport.get_extra_info("sslcontext") is not None
+        return peer_of(connection, transport.get_extra_info("peercert") or {} if has_tls else None)
 
     def dismiss(self, client: Connection) -> None:
         """Forget a connection that is closed."""
         self.clients.discard(client)
+        self.tracing.leave(client)
         if not self.clients:
             self._idle.set()
 

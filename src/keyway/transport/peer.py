@@ -1,50 +1,101 @@
-"""Who is at the other end of a unix socket."""
+"""Who is at the other end of a connection."""
 
 import select
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-__all__ = ["Peer", "has_hung_up", "peer_of"]
+__all__ = ["Peer", "certificate_names", "has_hung_up", "peer_of"]
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """What the kernel says of the process that connected.
+    """What is known of who connected. Only what the kernel or a verified certificate says is evidence.
 
     Attributes:
-        pid: Process number. 0 if it is not visible from here.
-        uid: User number.
-        gid: Group number.
+        transport: unix, tcp, tls, vsock or stdio.
+        address: Where it connected from; empty for a unix socket.
+        pid: Process number at the other end of a unix socket; 0 if it is not visible from here, None if nobody tells.
+        uid: User number there; None if nobody tells.
+        gid: Group number there; None if nobody tells.
         program: Path of its program; empty if that can't be seen. A help for readers of logs, not evidence.
+        names: The names in the verified certificate: the DNS names, then the common name. Empty without a certificate.
     """
 
-    pid: int
-    uid: int
-    gid: int
-    program: str
+    transport: str
+    address: str = ""
+    pid: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    program: str = ""
+    names: tuple[str, ...] = ()
+
+    @property
+    def certificate(self) -> str:
+        """The first name of the verified certificate; empty without one."""
+        return self.names[0] if self.names else ""
+
+    def facts(self) -> dict[str, object]:
+        """Return what is known, for the log."""
+        known = {
+            "transport": self.transport if self.transport != "unix" else "",
+            "address": self.address,
+            "certificate": self.certificate,
+            "program": self.program,
+        }
+        numbers = {"pid": self.pid, "uid": self.uid, "gid": self.gid}
+        return {
+            **{name: number for name, number in numbers.items() if number is not None},
+            **{name: text for name, text in known.items() if text},
+        }
 
 
-def peer_of(connection: socket.socket) -> Peer:
-    """Return who is at the other end of a connected unix socket.
+def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = None) -> Peer:
+    """Return who is at the other end of a connected socket.
+
+    Args:
+        connection: The socket.
+        certificate: The verified certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS, empty without certificate.
 
     Raises:
         OSError: The kernel does not tell.
     """
-    pid, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-    return Peer(pid, uid, gid, _program(pid))
+    match connection.family:
+        case socket.AF_UNIX:
+            pid, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
+            return Peer(transport="unix", pid=pid, uid=uid, gid=gid, program=_program(pid))
+        case socket.AF_VSOCK:
+            cid, port = connection.getpeername()
+            return Peer(transport="vsock", address=f"{cid}:{port}")
+        case _:
+            host, port = connection.getpeername()[:2]
+            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            transport = "tcp" if certificate is None else "tls"
+            return Peer(transport=transport, address=address, names=certificate_names(certificate or {}))
+
+
+def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names in a certificate: the DNS names, then the common name.
+
+    Args:
+        certificate: As `ssl.SSLSocket.getpeercert` gives it.
+    """
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
+    common = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
+    return tuple(dict.fromkeys(names + common))
 
 
 def has_hung_up(connection: socket.socket) -> bool:
-    """Return whether the peer of a unix socket has closed it, whatever is left to be read."""
+    """Return whether the peer has closed a connection, whatever is left to be read."""
     poll = select.poll()
-    # POLLHUP and POLLERR are told without being asked for.
-    poll.register(connection.fileno(), 0)
+    # POLLHUP and POLLERR are told without being asked for; over TCP a peer's end shows as POLLRDHUP alone.
+    poll.register(connection.fileno(), 0 if connection.family == socket.AF_UNIX else select.POLLRDHUP)
     return bool(poll.poll(0))
 
 
