@@ -40,7 +40,7 @@ class RunningDaemon:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONASYNCIODEBUG": ""},
             )
-        until(lambda: self.events("listening") or self.process.poll() is not None, "the daemon listens")
+        until(lambda: self.events("ready") or self.process.poll() is not None, "the daemon listens")
         assert self.process.poll() is None, self.log()
 
     def log(self) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from keyway.backend.process import INHERITED
 from keyway.config import Config
 from keyway.daemon.server import Daemon
+from keyway.transport.listen import inherited as listening_sockets
 
 __all__ = ["make_daemon"]
 
@@ -19,4 +20,4 @@ def make_daemon(config: Config, binary: Path) -> Daemon:
         binary: Path of keyway-host.
     """
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return Daemon(config, binary, inherited, version("keyway"))
+    return Daemon(config, binary, inherited, version("keyway"), listening_sockets(os.environ, os.getpid()))

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import logging
+import os
+import socket
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from keyway.address import Unix
+from keyway.address import Address, Unix
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.observe.log import event
-from keyway.transport.unix import listen
+from keyway.transport.connect import tune
+from keyway.transport.descriptor import DescriptorTransport
+from keyway.transport.errors import AddressError, TlsError
+from keyway.transport.listen import bound_address, listen
+from keyway.transport.peer import peer_of
+from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
     from keyway.config import ListenerOptions
@@ -24,6 +34,13 @@ __all__ = ["Listener"]
 
 _PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection, "p11-kit": P11KitConnection}
 
+HANDSHAKES: Final = 64
+"""TLS handshakes at a time; more clients wait to be accepted."""
+ACCEPTED_AT_ONCE: Final = 16
+PAUSE: Final = 1.0
+"""Seconds without accepting when the system has nothing left for another connection."""
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
 
 class Listener:
     """Accepts connections.
@@ -32,6 +49,7 @@ class Listener:
         name: Its name in the configuration; empty for that of [listen].
         options: Its section of the configuration.
         view: What clients see that connect here.
+        address: Where it listens, with the port that was found if any would do.
     """
 
     def __init__(self, daemon: Daemon, name: str, options: ListenerOptions, view: View) -> None:
@@ -39,28 +57,112 @@ class Listener:
         self.name = name
         self.options = options
         self.view = view
+        self.address: Address = options.address
         self._daemon = daemon
-        self._server: asyncio.AbstractServer | None = None
+        self._socket: socket.socket | None = None
+        self._credentials: Credentials | None = None
+        self._is_accepting = False
+        self._handshakes = 0
 
-    async def start(self) -> None:
+    def start(self, given: Mapping[str, int]) -> None:
         """Listen.
+
+        Args:
+            given: Descriptors of the sockets that the service manager hands over, by name.
 
         Raises:
             AddressError: It can't be listened on.
         """
-        address = self.options.address
-        assert isinstance(address, Unix)
-        listener = listen(Path(address.path), self.options.mode, self.options.group)
-        connection = _PROTOCOLS[self.options.protocol]
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: connection(self._daemon, self), sock=listener)
-        event(logging.INFO, "listening", address=str(address), protocol=self.options.protocol)
+        options = self.options
+        if options.certificate is not None:
+            try:
+                self._credentials = Credentials(
+                    options, is_server=True, clients=options.client_certificates, report=self._report
+                )
+            except TlsError as error:
+                raise AddressError(f"{options.address}: {error}") from error
+        self._socket = listen(options.address, mode=options.mode, group=options.group, given=given)
+        self.address = bound_address(options.address, self._socket)
+        self._accept_more()
+        event(logging.INFO, "listening", address=str(self.address), protocol=options.protocol)
 
     def close(self) -> None:
         """Take no more clients. Those that are there stay."""
-        if self._server is None:
+        if self._socket is None:
             return
-        self._server.close()
-        self._server = None
-        if isinstance(self.options.address, Unix):
-            Path(self.options.address.path).unlink(missing_ok=True)
+        self._accept_none()
+        self._socket.close()
+        self._socket = None
+        if isinstance(self.address, Unix):
+            Path(self.address.path).unlink(missing_ok=True)
+
+    def _accept_more(self) -> None:
+        if self._socket is not None and not self._is_accepting:
+            self._is_accepting = True
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+
+    def _accept_none(self) -> None:
+        if self._socket is not None and self._is_accepting:
+            self._is_accepting = False
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+
+    def _accept(self) -> None:
+        assert self._socket is not None
+        for _ in range(ACCEPTED_AT_ONCE):
+            try:
+                connection, _ = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                event(logging.ERROR, "no more connections", address=str(self.address), reason=os.strerror(error.errno))
+                self._accept_none()
+                asyncio.get_running_loop().call_later(PAUSE, self._accept_more)
+                return
+            connection.setblocking(False)
+            self._daemon.tasks.start(self._welcome(connection), "new connection")
+            if self._credentials is not None:
+                self._handshakes += 1
+                if self._handshakes >= HANDSHAKES:
+                    self._accept_none()
+                    return
+
+    async def _welcome(self, connection: socket.socket) -> None:
+        try:
+            with contextlib.suppress(OSError):
+                tune(connection)
+            await self._take(connection)
+        except (OSError, ssl.SSLError, EOFError) as error:
+            # With TLS 1.3 it is here that a client is refused, which learns of it only when it reads.
+            self._log_refused(connection, describe_refusal(error))
+            connection.close()
+        finally:
+            if self._credentials is not None:
+                self._handshakes -= 1
+                self._accept_more()
+
+    async def _take(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        protocol = _PROTOCOLS[self.options.protocol](self._daemon, self)
+        if connection.family == socket.AF_VSOCK:
+            DescriptorTransport.over_socket(connection, protocol)
+        elif self._credentials is None:
+            await loop.connect_accepted_socket(lambda: protocol, connection)
+        else:
+            await loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._credentials.context(),
+                ssl_handshake_timeout=self._daemon.config.limits.greeting,
+            )
+
+    def _log_refused(self, connection: socket.socket, reason: str) -> None:
+        try:
+            facts = peer_of(connection, {} if self._credentials else None).facts()
+        except OSError:
+            facts = {}
+        event(logging.WARNING, "connection refused", listener=self.name, reason=reason, **facts)
+
+    def _report(self, what: str) -> None:
+        event(logging.WARNING, "TLS files changed", listener=self.name, what=what)

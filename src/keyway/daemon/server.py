@@ -45,7 +45,9 @@ class Daemon:
         version: The same as the standard has it.
     """
 
-    def __init__(self, config: Config, binary: Path, environment: Mapping[str, str], version: str) -> None:
+    def __init__(
+        self, config: Config, binary: Path, environment: Mapping[str, str], version: str, sockets: Mapping[str, int]
+    ) -> None:
         """Prepare a daemon; nothing runs yet. Needs a running loop.
 
         Args:
@@ -53,12 +55,14 @@ class Daemon:
             binary: Path of keyway-host.
             environment: What module hosts inherit, before their backend's own variables.
             version: Keyway's version.
+            sockets: Descriptors of the listening sockets that the service manager hands over, by name.
         """
         self.now = asyncio.get_running_loop().time
         self.since = self.now()
         self.version_text = version
         self.version = _version(version)
         self.config = config
+        self._sockets = sockets
         self.tasks = Tasks()
         self.tracing = Tracing(self)
         self.clients: set[Connection] = set()
@@ -83,7 +87,7 @@ class Daemon:
         raise_descriptor_limit()
         try:
             for listener in self.listeners:
-                await listener.start()
+                listener.start(self._sockets)
         except BaseException:
             self._close_listeners()
             raise

@@ -8,15 +8,13 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from keyway.transport.errors import AddressError
+
 __all__ = ["AddressError", "listen"]
 
 BACKLOG: Final = 512
 MAX_PATH: Final = 107
 """Bytes that a socket's path may have: sun_path of Linux, less its terminator."""
-
-
-class AddressError(Exception):
-    """A socket that can't be listened on. The text says which, and why."""
 
 
 def listen(path: Path, mode: int, group: str = "") -> socket.socket:

@@ -1,0 +1,15 @@
+"""What this package raises."""
+
+__all__ = ["AddressError", "ConnectError", "TlsError"]
+
+
+class AddressError(Exception):
+    """An address that can't be listened on. The text says which, and why."""
+
+
+class ConnectError(Exception):
+    """An address that can't be connected to. The text says which, and why."""
+
+
+class TlsError(Exception):
+    """Files that TLS can't be set up with. The text says which, and why."""
