@@ -39,7 +39,13 @@ class Turn:
 class Turns:
     """Gives turns in the order in which they were asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, needed: bool = True) -> None:
+        """Needs a running loop.
+
+        Args:
+            needed: False if whoever asks gets a turn at once: what is elsewhere sees to that itself.
+        """
+        self._needed = needed
         self._loop = asyncio.get_running_loop()
         self._given: set[Turn] = set()
         self._waiting: deque[tuple[bool, asyncio.Future[Turn]]] = deque()
@@ -74,6 +80,8 @@ class Turns:
             self._next()
 
     def _is_free(self, exclusive: bool) -> bool:
+        if not self._needed:
+            return True
         return not self._given if exclusive else not any(turn.is_exclusive for turn in self._given)
 
     def _give(self, exclusive: bool) -> Turn:

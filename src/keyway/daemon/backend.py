@@ -24,6 +24,8 @@ from keyway.wire.codec import encode_request
 __all__ = ["Backend", "BackendError"]
 
 _INITIALIZE: Final = call_named("C_Initialize")
+_AT_ONCE: Final = 8
+"""Streams to elsewhere that are opened at a time; sshd(8) drops some of more than ten. Modules are loaded one after another."""
 _FAILED: Final = {
     Host.kind: "module host can't be started",
     Command.kind: "command does not answer",
@@ -66,13 +68,14 @@ class Backend:
         """
         self.name = name
         self.options = options
-        self.turns = Turns()
+        # Another gateway has turns of its own.
+        self.turns = Turns(needed=options.module is not None or options.protocol == "p11-kit")
         self.crashes = 0
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
-        self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"")).body
+        self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"" if options.module else b"keyway")).body
         self._source = source_of(name, options, binary, environment, self._initialize)
-        self.stock = Stock(self._source.bring, options.spares, self._failed)
+        self.stock = Stock(self._source.bring, options.spares, self._failed, 1 if options.module else _AT_ONCE)
 
     async def stream(self) -> Stream:
         """Return a stream that is ready for C_Initialize; it belongs to the caller.
