@@ -12,7 +12,12 @@ from tests.fidelity import judge, outcomes, subjects
 from tests.fidelity.suites import COMPARED, SUITES
 from tests.fidelity.target import from_environment
 
-SUBJECTS = {"direct": subjects.direct, "keyway": subjects.keyway, "p11-kit": subjects.p11_kit}
+SUBJECTS = {
+    "direct": subjects.direct,
+    "keyway": subjects.keyway,
+    "p11-kit": subjects.p11_kit,
+    "p11-kit-keyway": subjects.p11_kit_keyway,
+}
 
 
 def _run(suite: str, module: Path, out: Path | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -60,6 +61,24 @@ class Verdict:
         return "\n".join(lines)
 
 
+@functools.cache
+def _direct_runs(suite: str) -> list[dict[str, Outcome]]:
+    """The direct runs so far. Kept, since two tests want them."""
+    return []
+
+
+def direct_runs(suite: str, count: int) -> list[dict[str, Outcome]]:
+    """At least so many direct runs of a suite.
+
+    Raises:
+        subjects.SuiteBroken: A run ended without an outcome set.
+    """
+    runs = _direct_runs(suite)
+    while len(runs) < count:
+        runs.append(subjects.direct(suite))
+    return list(runs)
+
+
 def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int = 2) -> Verdict:
     """Runs a suite directly and through a subject, and compares.
 
@@ -74,7 +93,7 @@ def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int
     Raises:
         subjects.SuiteBroken: A run ended without an outcome set.
     """
-    runs = [subjects.direct(suite) for _ in range(repeats)]
+    runs = direct_runs(suite, repeats)
     through = subject(suite)
     listed = published.entries(suite)
     for _ in range(EXTRA_DIRECT_RUNS):
@@ -82,7 +101,7 @@ def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int
         open_questions = published.unexplained(comparison.differences, listed)
         if not open_questions:
             break
-        runs.append(subjects.direct(suite))
+        runs = direct_runs(suite, len(runs) + 1)
     comparison = compare(runs, through)
     return Verdict(
         suite,
@@ -90,3 +109,63 @@ def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int
         tuple(published.unexplained(comparison.differences, listed)),
         tuple(published.stale(comparison.differences, listed)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a subject stands beside another one: what that one keeps of the direct outcomes, it should keep as well.
+
+    Attributes:
+        suite: The suite's name.
+        kept: The subject's comparison with the direct outcomes, and the other one's.
+        unexplained: What only the other one keeps, and is not on the list.
+        stale: Entries of the list that nothing needs any more.
+    """
+
+    suite: str
+    kept: tuple[Comparison, Comparison]
+    unexplained: tuple[Difference, ...]
+    stale: tuple[published.Entry, ...]
+
+    def summary(self, name: str, other: str) -> str:
+        """The counts, in one line."""
+        mine, theirs = self.kept
+        return f"{self.suite}: {name} kept {len(mine.kept)} of {len(mine.good)}, {other} {len(theirs.kept)}"
+
+    def report(self) -> str:
+        """What is to be mended, in the code or in the list."""
+        lines = [f"  {difference}" for difference in self.unexplained[:SHOWN]]
+        lines += [f"  on the list, but kept: {entry.tests} {entry.outcome}" for entry in self.stale]
+        return "\n".join(lines)
+
+
+def beside(
+    suite: str,
+    subject: Callable[[str], dict[str, Outcome]],
+    other: Callable[[str], dict[str, Outcome]],
+    listed: list[published.Entry],
+    repeats: int = 2,
+) -> Standing:
+    """Runs a suite through a subject and through another one, and looks for what only the other one keeps.
+
+    What is found is believed when it is found again.
+
+    Args:
+        suite: Name of the suite.
+        subject: Runs it through what is to be judged.
+        other: Runs it through what it is measured by.
+        listed: What it need not keep.
+        repeats: How many direct runs come first.
+
+    Raises:
+        subjects.SuiteBroken: A run ended without an outcome set.
+    """
+    runs = direct_runs(suite, repeats)
+    theirs = compare(runs, other(suite))
+    for _ in range(2):
+        mine = compare(runs, subject(suite))
+        behind = [each for each in mine.differences if each.test in theirs.kept]
+        unexplained = published.unexplained(behind, listed)
+        if not unexplained:
+            break
+    return Standing(suite, (mine, theirs), tuple(unexplained), tuple(published.stale(behind, listed)))

@@ -11,6 +11,8 @@ from pathlib import Path
 from tests.fidelity.outcomes import Difference
 
 LIST = Path(__file__).with_name("differences.toml")
+BEHIND_P11_KIT = Path(__file__).with_name("behind-p11-kit.toml")
+"""What `p11-kit server` keeps, and Keyway in its place does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,17 +100,49 @@ def keyway(suite: str) -> dict[str, Outcome]:
 def p11_kit(suite: str) -> dict[str, Outcome]:
     """Runs a suite through `p11-kit server`: a remoting that is known to lose outcomes."""
     with tempfile.TemporaryDirectory(prefix="fidelity-") as name, fresh_token(Path(name)) as environment:
-        out, socket = Path(name) / "out.json", Path(name) / "p11-kit"
+        socket = Path(name) / "p11-kit"
         command = ["p11-kit", "server", "--provider", str(SOFTHSM), "-f", "-n", str(socket), "pkcs11:"]
-        server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + SERVER_SECONDS
-            while not socket.exists():
-                if time.monotonic() > deadline or server.poll() is not None:
-                    raise SuiteBroken("p11-kit server does not listen")
-                time.sleep(0.01)
-            environment["P11_KIT_SERVER_ADDRESS"] = f"unix:path={socket}"
-            return _outcomes_of(_suite_command(suite, P11_KIT_CLIENT, out), environment, out)
-        finally:
-            server.terminate()
-            server.wait()
+        return _through_p11_kit_client(suite, command, socket, environment, Path(name) / "out.json")
+
+
+def p11_kit_keyway(suite: str) -> dict[str, Outcome]:
+    """Runs a suite through the client of p11-kit, with Keyway in the place of its server."""
+    program = keyway_command()
+    if program is None:
+        raise SuiteBroken("the keyway program is not installed")
+    with tempfile.TemporaryDirectory(prefix="fidelity-") as name, fresh_token(Path(name)) as environment:
+        config, socket = Path(name) / "keyway.toml", Path(name) / "p11-kit"
+        config.write_text(
+            f"""
+            [listen]
+            socket = "{name}/keyway.sock"
+            [listener.p11-kit]
+            address = "unix:{socket}"
+            protocol = "p11-kit"
+            [backend.softhsm]
+            module = "{SOFTHSM}"
+            environment = {{ SOFTHSM2_CONF = "{environment["SOFTHSM2_CONF"]}" }}
+            start = "copy"
+            [log]
+            level = "warning"
+            """
+        )
+        command = [program, "serve", "-c", str(config)]
+        return _through_p11_kit_client(suite, command, socket, environment, Path(name) / "out.json")
+
+
+def _through_p11_kit_client(
+    suite: str, server: list[str], socket: Path, environment: dict[str, str], out: Path
+) -> dict[str, Outcome]:
+    process = subprocess.Popen(server, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + SERVER_SECONDS
+        while not socket.exists():
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise SuiteBroken(f"{server[0]} does not listen")
+            time.sleep(0.01)
+        environment["P11_KIT_SERVER_ADDRESS"] = f"unix:path={socket}"
+        return _outcomes_of(_suite_command(suite, P11_KIT_CLIENT, out), environment, out)
+    finally:
+        process.terminate()
+        process.wait()

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 
 import pytest
-from tests.fidelity import judge, subjects
+from tests.fidelity import judge, published, subjects
 from tests.fidelity.conftest import PROPERTY
 from tests.fidelity.outcomes import Status, compare
 from tests.fidelity.suites import COMPARED
@@ -24,6 +24,17 @@ def test_keyway_keeps_every_outcome(suite: str, record_property: Callable[[str, 
     verdict = judge.judge(suite, subjects.keyway, DIRECT_RUNS)
     record_property(PROPERTY, verdict.summary())
     assert not verdict.failed, verdict.report()
+
+
+@pytest.mark.parametrize("suite", COMPARED)
+def test_the_client_of_p11_kit_loses_nothing_that_its_own_server_keeps(
+    suite: str, record_property: Callable[[str, object], None]
+) -> None:
+    listed = published.entries(suite, published.BEHIND_P11_KIT)
+    standing = judge.beside(suite, subjects.p11_kit_keyway, subjects.p11_kit, listed, DIRECT_RUNS)
+    record_property(PROPERTY, standing.summary("p11-kit-client.so with Keyway", "with p11-kit server"))
+    assert not standing.unexplained, standing.report()
+    assert not standing.stale, standing.report()
 
 
 def test_interfaces_and_conduct_are_as_they_should_be(record_property: Callable[[str, object], None]) -> None:

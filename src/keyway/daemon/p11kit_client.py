@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from keyway.bridge import Front
-from keyway.cryptoki import call_named
+from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.names import mechanism_name
 from keyway.daemon.connection import Connection
 from keyway.observe.log import event
@@ -35,6 +35,7 @@ class P11KitConnection(Connection):
         self._front: Front
         self._rest = bytearray()
         self._need = 0
+        self._over = 0  # Bytes still to come of a message that is too long to be taken.
         self._bound = self.service.bound
 
     def data_received(self, data: bytes) -> None:
@@ -48,6 +49,8 @@ class P11KitConnection(Connection):
         elif self.held:
             self._rest += data
             return
+        elif self._over:
+            data, self._over = data[self._over :], max(0, self._over - len(data))
         if self._dialect is None:
             try:
                 self._dialect = accept(data[0])
@@ -82,8 +85,8 @@ class P11KitConnection(Connection):
         self._need = _HEADER
         while end - at >= _HEADER:
             code, options, size = _UNPACK_MESSAGE(data, at)
-            if options > MAX_OPTIONS or size > self._max_body:
-                self.refuse(f"a body of {size} and options of {options} bytes are above the limit")
+            if options > MAX_OPTIONS:
+                self.refuse(f"options of {options} bytes are above the limit of {MAX_OPTIONS}")
                 return
             if code == 0:
                 # No reply may have it: stock clients take it for a broken stream.
@@ -91,6 +94,12 @@ class P11KitConnection(Connection):
                 return
             body = at + _HEADER + options
             stop = body + size
+            if size > self._max_body:
+                # Read over, not refused: a stock client whose connection is closed takes its application with it (SIGPIPE).
+                self.transport.write(self._front.error(code, RV.CKR_HOST_MEMORY))
+                self._over = max(0, stop - end)
+                at = min(stop, end)
+                continue
             if stop > end:
                 self._need = stop - at
                 break
