@@ -113,7 +113,8 @@ class Connection(asyncio.Protocol):
         """Whether the client has gone while nothing is read from it, so that the loop does not see its end."""
         if not self._pauses or self.transport.is_closing():
             return False
-        return has_hung_up(self.transport.get_extra_info("socket"))
+        connection = self.transport.get_extra_info("socket")
+        return connection is not None and has_hung_up(connection)
 
     def facts(self) -> dict[str, object]:
         """Who this is, for the log."""

@@ -41,6 +41,7 @@ class Daemon:
         listeners: Where clients connect.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
+        idle_since: Since when there is no client, by that clock; None while there are some.
         version_text: Keyway's version.
         version: The same as the standard has it.
     """
@@ -59,6 +60,7 @@ class Daemon:
         """
         self.now = asyncio.get_running_loop().time
         self.since = self.now()
+        self.idle_since: float | None = self.since
         self.version_text = version
         self.version = _version(version)
         self.config = config
@@ -114,7 +116,7 @@ class Daemon:
                 pass
         for client in list(self.clients):
             client.abort()
-        await self._idle.wait()
+        await self.wait_idle()
         await self.tasks.stop()
         for backend in self.backends.values():
             await backend.close()
@@ -142,6 +144,10 @@ class Daemon:
             return None
         self.clients.add(client)
         self._idle.clear()
+        self.idle_since = None
+        known: Peer | None = transport.get_extra_info("peer")
+        if known is not None:
+            return known
         connection: socket.socket = transport.get_extra_info("socket")
         has_tls = transport.get_extra_info("sslcontext") is not None
         return peer_of(connection, transport.get_extra_info("peercert") or {} if has_tls else None)
@@ -152,6 +158,11 @@ class Daemon:
         self.tracing.leave(client)
         if not self.clients:
             self._idle.set()
+            self.idle_since = self.now()
+
+    async def wait_idle(self) -> None:
+        """Wait until no client is connected."""
+        await self._idle.wait()
 
     def new_context(self) -> str | None:
         """Return a name for a new context; None if there are too many."""
