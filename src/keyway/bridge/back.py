@@ -1,6 +1,6 @@
 """The native side in front of a p11-kit server (docs/p11-kit-wire.md, section 8)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from keyway.bridge.sessions import Session, Sessions
@@ -21,6 +21,7 @@ _FINALIZE: Final = call_named("C_Finalize")
 _OPEN_SESSION: Final = call_named("C_OpenSession")
 _CLOSE_SESSION: Final = call_named("C_CloseSession")
 _CLOSE_ALL_SESSIONS: Final = call_named("C_CloseAllSessions")
+_CLOSING_ALL: Final = (_CLOSE_ALL_SESSIONS, _FINALIZE)
 _WAIT_FOR_SLOT_EVENT: Final = call_named("C_WaitForSlotEvent")
 
 _MAX_CODE: Final = 0xFFFF_FFFF
@@ -58,7 +59,7 @@ class _Asked:
         request: The call, with what the reply needs of its values.
         session: The session that it is about.
         name: The handle of the session that it opens.
-        held: The sessions that wait for it.
+        held: The sessions that wait for it: what it may close.
         at: When it was sent, on the sessions' clock, if that matters.
         then: The message to send when it succeeds, and its call: this one is the init of a fused pair.
     """
@@ -67,7 +68,7 @@ class _Asked:
     request: Request
     session: Session[_Waiting] | None = None
     name: int = 0
-    held: tuple[Session[_Waiting], ...] = ()
+    held: list[Session[_Waiting]] = field(default_factory=list)
     at: int = 0
     then: tuple[bytes, Request] | None = None
 
@@ -169,7 +170,7 @@ class Back:
             return
         values = decode_request(call, header[5], body)
         name = at = 0
-        held: tuple[Session[_Waiting], ...] = ()
+        held: list[Session[_Waiting]] = []
         target = session.handle if session else header[4]
         if call is _WAIT_FOR_SLOT_EVENT and isinstance(values[0], int) and not values[0] & CKF_DONT_BLOCK:
             raise NotCarried(RV.CKR_FUNCTION_NOT_SUPPORTED, "a wait that would block all other calls")
@@ -177,13 +178,15 @@ class Back:
         if call is _OPEN_SESSION:
             chosen = values[-1]
             # Without a place for the handle nobody could close the session.
-            if not isinstance(chosen, int) or not self._sessions.opening(chosen):
+            if not isinstance(chosen, int) or not self._sessions.opening(chosen, target):
                 raise NotCarried(RV.CKR_ARGUMENTS_BAD, "a handle that is none, or in use")
             name = chosen
         elif call is _CLOSE_SESSION and session is not None:
-            held = (session,)
+            held = [session]
         elif call is _CLOSE_ALL_SESSIONS:
-            held = tuple(self._sessions.of_slot(header[4]))
+            held = self._sessions.of_slot(target)
+            at = self._sessions.tick()
+        elif call is _FINALIZE:
             at = self._sessions.tick()
         for each in held:
             each.holds += 1
@@ -236,24 +239,28 @@ class Back:
         is_ok = reply.rv == RV.CKR_OK
         self._deliver(asked, reply)
         if call is _OPEN_SESSION:
-            if not is_ok:
+            if is_ok:
+                self._opened(asked.name, reply.session)
+            else:
                 self._sessions.not_opened(asked.name)
-            elif (before := self._sessions.opened(asked.name, reply.session, asked.header[4])) is not None:
-                self._go_on(before)
         elif call is _CLOSE_SESSION and is_ok:
             self._sessions.closed(asked.held[0])
-        elif call is _CLOSE_ALL_SESSIONS and is_ok:
-            for session in self._sessions.of_slot(asked.header[4]):
-                if session.since < asked.at:
-                    self._sessions.closed(session)
-                    self._go_on(session)
-        elif call is _FINALIZE and is_ok:
-            for session in self._sessions.all():
-                self._sessions.closed(session)
+        elif call in _CLOSING_ALL and is_ok:
+            slot = asked.header[4] if call is _CLOSE_ALL_SESSIONS else None
+            for session in self._sessions.closed_all(slot, asked.at):
                 self._go_on(session)
         for session in asked.held:
             session.holds -= 1
             self._go_on(session)
+
+    def _opened(self, name: int, handle: int) -> None:
+        session, closed = self._sessions.opened(name, handle)
+        if closed is not None:
+            self._go_on(closed)
+        for other in self._asked.values():
+            if other.at > session.since and other.header[4] == session.slot:
+                session.holds += 1
+                other.held.append(session)
 
     def _wait(self, session: Session[_Waiting], waiting: _Waiting) -> None:
         session.waiting.append(waiting)

@@ -63,6 +63,8 @@ class Front:
         Raises:
             DecodeError: It is malformed, or must not be passed on. The caller answers `error(code, rv)` with its RV.
         """
+        if code == 0:
+            raise DecodeError("a request has the code 0")
         request = decode_request(self._dialect, body)
         call = request.call
         values = request.values
