@@ -38,6 +38,8 @@ _Taken = TypeVar("_Taken")
 ANYBODY: Final = Asker(ULONG_SIZE, has_templates=True)
 """Who asked, where there is no query to tell it."""
 
+_NOT_PARALLEL: Final = frozenset({"C_GetFunctionStatus", "C_CancelFunction"})
+"""Functions of the past, with the one answer that the standard leaves them."""
 _NO_REQUEST: Final = frozenset({Kind.BYTES_OUT, Kind.IGNORED})
 _WITH_REPLY: Final = frozenset(
     {
@@ -109,6 +111,8 @@ def message_for(dialect: Dialect, call: Call) -> Message:
     for message in reversed(MESSAGES):
         if message.name == call.name and message.since <= dialect.version:
             return message
+    if call.name in _NOT_PARALLEL:
+        raise NotCarried(RV.CKR_FUNCTION_NOT_PARALLEL, f"{call.name} is never sent")
     raise NotCarried(RV.CKR_FUNCTION_NOT_SUPPORTED, f"{call.name} does not exist in version {dialect.version}")
 
 
