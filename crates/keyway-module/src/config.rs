@@ -1,7 +1,11 @@
-//! Where the daemon is: `KEYWAY_ADDRESS`, else the user's `module.toml`, else the system's, else the usual socket.
+//! Where the daemon is and how to get there: variables, else the user's `module.toml`, else the system's.
 
+use crate::address::Address;
+use crate::credentials::{Credentials, Files, Own};
+use crate::setting::{ConfigError, Setting};
+use crate::toml::{self, Value};
+use std::collections::HashMap;
 use std::env;
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -9,195 +13,450 @@ use std::path::{Path, PathBuf};
 const SYSTEM_FILE: &str = "/etc/keyway/module.toml";
 const DEFAULT_SOCKET: &str = "/run/keyway/keyway.sock";
 
-/// Where a daemon listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A unix socket.
-    Unix(PathBuf),
+/// What a setting may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// One text or several; in a variable, several stand between white space.
+    Addresses,
+    Text,
+    /// true or false; in a variable 1 or 0.
+    Bool,
 }
 
-/// What is wrong with the configuration, and where.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The variable or `file:line`.
-    place: String,
-    problem: String,
+/// The settings: key of the file, variable, kind.
+const SETTINGS: [(&str, &str, Kind); 6] = [
+    ("address", "KEYWAY_ADDRESS", Kind::Addresses),
+    ("ca", "KEYWAY_CA", Kind::Text),
+    ("certificate", "KEYWAY_CERTIFICATE", Kind::Text),
+    ("key", "KEYWAY_KEY", Kind::Text),
+    ("server_name", "KEYWAY_SERVER_NAME", Kind::Text),
+    ("insecure", "KEYWAY_INSECURE", Kind::Bool),
+];
+
+/// Where to find a daemon.
+#[derive(Debug)]
+pub struct Config {
+    /// Tried in this order.
+    pub addresses: Vec<Address>,
+    /// For those with TLS; there if there is one.
+    pub credentials: Option<Credentials>,
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.problem)
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-impl Address {
-    /// Reads `unix:/path` or a bare absolute path.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let path = text.strip_prefix("unix:").unwrap_or(text);
-        if path.starts_with('/') {
-            Ok(Self::Unix(PathBuf::from(path)))
-        } else {
-            Err(format!("\"{text}\" is not an address: unix:/path is one"))
+impl Config {
+    /// One unix socket.
+    #[must_use]
+    pub fn unix(path: PathBuf) -> Self {
+        Self {
+            addresses: vec![Address::Unix(path)],
+            credentials: None,
         }
     }
 }
 
-/// What the environment says; a parameter, so that decisions can be tested without one.
+/// What the process's surroundings say; a parameter, so that decisions can be tested without them.
 #[derive(Debug, Default)]
 pub struct Environment {
-    /// KEYWAY_ADDRESS.
-    pub address: Option<String>,
-    /// The folder of the user's configuration.
-    pub user: Option<PathBuf>,
+    /// The variables of `SETTINGS` that are set and not empty.
+    pub variables: HashMap<&'static str, String>,
+    /// The files that may be there, the first one first.
+    pub files: Vec<PathBuf>,
 }
 
 impl Environment {
     /// The environment of this process; that of a set-uid program is its caller's and tells nothing.
     #[must_use]
     pub fn current() -> Self {
+        let system = PathBuf::from(SYSTEM_FILE);
         if keyway_abi::process::is_privileged() {
-            return Self::default();
+            return Self {
+                variables: HashMap::new(),
+                files: vec![system],
+            };
         }
-        let folder = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let given = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
+        let folder = given("XDG_CONFIG_HOME").map(PathBuf::from);
+        let folder = folder.or_else(|| given("HOME").map(|home| PathBuf::from(home).join(".config")));
         Self {
-            address: env::var("KEYWAY_ADDRESS").ok().filter(|value| !value.is_empty()),
-            user: folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config"))),
+            variables: SETTINGS
+                .iter()
+                // What is no UTF-8 is to fail as a value, not to be gone over.
+                .filter_map(|(_, name, _)| Some((*name, given(name)?.to_string_lossy().into_owned())))
+                .collect(),
+            files: folder
+                .map(|folder| folder.join("keyway/module.toml"))
+                .into_iter()
+                .chain([system])
+                .collect(),
         }
     }
 
-    /// The address of the daemon.
+    /// Where the daemon is. Each setting is taken from the first place that has it.
     ///
     /// # Errors
-    /// The variable or the first file that exists is wrong.
-    pub fn address(&self) -> Result<Address, ConfigError> {
-        if let Some(text) = &self.address {
-            let error = |problem| ConfigError {
-                place: "KEYWAY_ADDRESS".to_owned(),
-                problem,
+    /// A setting is wrong, or a file that had to be read.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let mut settings = Settings::default();
+        settings.read_variables(&self.variables)?;
+        for file in &self.files {
+            if settings.are_enough() {
+                break;
+            }
+            settings.read_file(file)?;
+        }
+        settings.config()
+    }
+}
+
+/// Settings by their keys.
+#[derive(Debug, Default)]
+struct Settings(HashMap<&'static str, Setting<Value>>);
+
+impl Settings {
+    fn read_variables(&mut self, variables: &HashMap<&'static str, String>) -> Result<(), ConfigError> {
+        for (key, name, kind) in SETTINGS {
+            let Some(text) = variables.get(name) else { continue };
+            let place = name.to_owned();
+            let value = match (kind, text.as_str()) {
+                (Kind::Addresses, text) => Value::Texts(text.split_whitespace().map(str::to_owned).collect()),
+                (Kind::Text, text) => Value::Text(text.to_owned()),
+                (Kind::Bool, "0") => Value::Word("false".to_owned()),
+                (Kind::Bool, "1") => Value::Word("true".to_owned()),
+                (Kind::Bool, _) => {
+                    let problem = format!("\"{text}\" is neither 0 nor 1");
+                    return Err(ConfigError { place, problem });
+                }
             };
-            return Address::parse(text).map_err(error);
+            self.0.insert(key, Setting { value, place });
         }
-        let user = self.user.as_ref().map(|folder| folder.join("keyway/module.toml"));
-        for file in user.as_deref().into_iter().chain([Path::new(SYSTEM_FILE)]) {
-            if let Some(address) = read(file)? {
-                return Ok(address);
+        Ok(())
+    }
+
+    /// Adds what a file says and was not known yet; nothing if there is no such file.
+    fn read_file(&mut self, file: &Path) -> Result<(), ConfigError> {
+        let wrong = |place: String| move |problem| ConfigError { place, problem };
+        let at = |line: usize| format!("{}:{line}", file.display());
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+            Err(error) => return Err(wrong(file.display().to_string())(error.to_string())),
+        };
+        let entries = toml::parse(&text).map_err(|(line, problem)| wrong(at(line))(problem))?;
+        let mut own = Self::default();
+        for toml::Entry { line, key, value } in entries {
+            let setting = Setting { value, place: at(line) };
+            let Some((key, _, kind)) = SETTINGS.into_iter().find(|(name, ..)| *name == key) else {
+                let keys = SETTINGS.map(|(key, ..)| key).join(", ");
+                return Err(setting.wrong(format!("unknown key {key}; there are {keys}")));
+            };
+            let expected = match (kind, &setting.value) {
+                (Kind::Addresses, Value::Text(_) | Value::Texts(_)) | (Kind::Text, Value::Text(_)) => None,
+                (Kind::Bool, Value::Word(word)) if word == "true" || word == "false" => None,
+                (Kind::Addresses, _) => Some("a text in quotes or an array of them"),
+                (Kind::Text, _) => Some("a text in quotes"),
+                (Kind::Bool, _) => Some("true or false"),
+            };
+            if let Some(expected) = expected {
+                return Err(setting.wrong(format!("{key} is {expected}")));
             }
-        }
-        Ok(Address::Unix(PathBuf::from(DEFAULT_SOCKET)))
-    }
-}
-
-/// The address in a file; None if there is no such file or it names none.
-fn read(file: &Path) -> Result<Option<Address>, ConfigError> {
-    match fs::read_to_string(file) {
-        Ok(text) => parse(&text).map_err(|(line, problem)| ConfigError {
-            place: format!("{}:{line}", file.display()),
-            problem,
-        }),
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(ConfigError {
-            place: file.display().to_string(),
-            problem: error.to_string(),
-        }),
-    }
-}
-
-/// Reads the part of TOML that the file needs: comments, empty lines and `key = "text"` or `key = 'text'` on one line.
-///
-/// # Errors
-/// The line, from 1, and what is wrong with it.
-fn parse(text: &str) -> Result<Option<Address>, (usize, String)> {
-    let mut address = None;
-    for (index, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let fail = |problem: String| (index + 1, problem);
-        let (key, value) = line
-            .split_once('=')
-            .ok_or_else(|| fail("expected key = \"value\"".to_owned()))?;
-        match key.trim() {
-            "address" if address.is_some() => return Err(fail("address is given twice".to_owned())),
-            "address" => {
-                let value = quoted(value.trim()).ok_or_else(|| fail("expected a text in quotes".to_owned()))?;
-                address = Some(Address::parse(value).map_err(fail)?);
+            if own.0.contains_key(key) {
+                return Err(setting.wrong(format!("{key} is given twice")));
             }
-            key => return Err(fail(format!("unknown key {key}; there is only address"))),
+            own.0.insert(key, setting);
+        }
+        for (key, setting) in own.0 {
+            self.0.entry(key).or_insert(setting);
+        }
+        Ok(())
+    }
+
+    /// Whether no further setting could change anything.
+    fn are_enough(&self) -> bool {
+        let is_unix = |text: &String| matches!(Address::parse(text), Ok(Address::Unix(_)));
+        self.addresses()
+            .is_some_and(|setting| setting.value.iter().all(is_unix))
+    }
+
+    fn addresses(&self) -> Option<Setting<Vec<String>>> {
+        let Setting { value, place } = self.0.get("address")?;
+        let value = match value {
+            Value::Text(text) => vec![text.clone()],
+            Value::Texts(texts) => texts.clone(),
+            Value::Word(_) => Vec::new(),
+        };
+        Some(Setting {
+            value,
+            place: place.clone(),
+        })
+    }
+
+    fn text(&self, key: &str) -> Option<Setting<String>> {
+        match self.0.get(key)? {
+            Setting {
+                value: Value::Text(text),
+                place,
+            } => Some(Setting {
+                value: text.clone(),
+                place: place.clone(),
+            }),
+            _ => None,
         }
     }
-    Ok(address)
-}
 
-/// The text of a TOML string without escapes, which may be followed by a comment.
-fn quoted(value: &str) -> Option<&str> {
-    let quote = value.chars().next().filter(|first| matches!(first, '"' | '\''))?;
-    let (text, behind) = value[1..].split_once(quote)?;
-    let behind = behind.trim_start();
-    let escaped = quote == '"' && text.contains('\\');
-    (!escaped && (behind.is_empty() || behind.starts_with('#'))).then_some(text)
+    /// The path of a file. A relative one would depend on where the application happens to be.
+    fn path(&self, key: &str) -> Result<Option<Setting<PathBuf>>, ConfigError> {
+        let Some(setting) = self.text(key) else { return Ok(None) };
+        if !setting.value.starts_with('/') {
+            return Err(setting.wrong(format!("{key} is \"{}\", which is no absolute path", setting.value)));
+        }
+        Ok(Some(Setting {
+            value: PathBuf::from(setting.value),
+            place: setting.place,
+        }))
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        let Some(texts) = self.addresses() else {
+            return Ok(Config::unix(PathBuf::from(DEFAULT_SOCKET)));
+        };
+        if texts.value.is_empty() {
+            return Err(texts.wrong("there is no address"));
+        }
+        let parsed: Result<Vec<_>, _> = texts.value.iter().map(|text| Address::parse(text)).collect();
+        let addresses = parsed.map_err(|problem| texts.wrong(problem))?;
+        let insecure = self
+            .0
+            .get("insecure")
+            .is_some_and(|setting| matches!(&setting.value, Value::Word(word) if word == "true"));
+        if let Some(exposed) = addresses.iter().find(|address| address.is_exposed() && !insecure) {
+            return Err(texts.wrong(format!(
+                "{exposed} would carry PINs and keys unprotected; use tls://, or set insecure = true (KEYWAY_INSECURE=1)"
+            )));
+        }
+        let mut secured = addresses.iter().filter_map(|address| match address {
+            Address::Tls(port) => Some(port),
+            Address::Unix(_) | Address::Tcp(_) => None,
+        });
+        let credentials = match secured.clone().next() {
+            None => None,
+            Some(_) => Some(self.credentials(&texts)?),
+        };
+        if let Some(credentials) = &credentials {
+            secured.try_for_each(|port| {
+                credentials
+                    .server_name(port)
+                    .map(drop)
+                    .map_err(|problem| texts.wrong(problem))
+            })?;
+        }
+        Ok(Config { addresses, credentials })
+    }
+
+    fn credentials(&self, addresses: &Setting<Vec<String>>) -> Result<Credentials, ConfigError> {
+        let ca = self.path("ca")?.ok_or_else(|| {
+            addresses
+                .wrong("tls:// needs ca (KEYWAY_CA), the file with the certificates that the server's is signed by")
+        })?;
+        let own = match (self.path("certificate")?, self.path("key")?) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(Own { certificate, key }),
+            (Some(certificate), None) => return Err(certificate.wrong("certificate needs key (KEYWAY_KEY), too")),
+            (None, Some(key)) => return Err(key.wrong("key needs certificate (KEYWAY_CERTIFICATE), too")),
+        };
+        Credentials::read(Files {
+            ca,
+            own,
+            server_name: self.text("server_name"),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
-    fn unix(path: &str) -> Address {
-        Address::Unix(PathBuf::from(path))
-    }
+    /// A folder for files, removed at the end.
+    struct Folder(PathBuf);
 
-    #[test]
-    fn an_address_is_a_unix_socket_with_or_without_its_scheme() {
-        assert_eq!(Address::parse("unix:/run/k.sock"), Ok(unix("/run/k.sock")));
-        assert_eq!(Address::parse("/run/k.sock"), Ok(unix("/run/k.sock")));
-        assert!(Address::parse("k.sock").is_err());
-        assert!(Address::parse("tcp:host:1").is_err());
-    }
+    impl Folder {
+        fn new() -> Self {
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let folder = env::temp_dir().join(format!("keyway-config-{}-{count}", std::process::id()));
+            fs::create_dir(&folder).expect("a folder");
+            Self(folder)
+        }
 
-    #[test]
-    fn a_file_may_have_comments_and_both_kinds_of_quotes() {
-        let text = "# where\n\n  address = 'unix:/a b#c'  # the daemon\n";
-        assert_eq!(parse(text), Ok(Some(unix("/a b#c"))));
-        assert_eq!(parse("address=\"/x\""), Ok(Some(unix("/x"))));
-        assert_eq!(parse("# nothing\n"), Ok(None));
-    }
-
-    #[test]
-    fn a_wrong_line_is_told_by_its_number() {
-        for text in [
-            "\naddress",
-            "\naddress = /x",
-            "\naddress = \"/x",
-            "\naddress = \"/x\" y",
-            "\naddress = \"/\\x\"",
-            "\n[module]",
-            "\nsocket = \"/x\"",
-            "address = \"/x\"\naddress = \"/y\"",
-        ] {
-            assert_eq!(parse(text).map_err(|(line, _)| line), Err(2), "{text:?}");
+        fn file(&self, name: &str, text: &str) -> PathBuf {
+            let path = self.0.join(name);
+            fs::write(&path, text).expect("a file");
+            path
         }
     }
 
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn environment(variables: &[(&'static str, &str)], files: &[PathBuf]) -> Environment {
+        Environment {
+            variables: variables
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
+            files: files.to_vec(),
+        }
+    }
+
+    fn addresses(environment: &Environment) -> Vec<String> {
+        let config = environment.config().expect("a configuration");
+        config.addresses.iter().map(Address::to_string).collect()
+    }
+
+    fn error(environment: &Environment) -> String {
+        environment.config().expect_err("an error").to_string()
+    }
+
     #[test]
-    fn the_variable_goes_before_the_files_and_the_user_before_the_system() {
-        let folder = env::temp_dir().join(format!("keyway-config-{}", std::process::id()));
-        fs::create_dir_all(folder.join("keyway")).expect("a folder");
-        fs::write(folder.join("keyway/module.toml"), "address = \"/user\"\n").expect("a file");
-        let mut environment = Environment {
-            address: Some("/variable".to_owned()),
-            user: Some(folder.clone()),
-        };
-        assert_eq!(environment.address(), Ok(unix("/variable")));
-        environment.address = None;
-        assert_eq!(environment.address(), Ok(unix("/user")));
-        fs::write(folder.join("keyway/module.toml"), "\nport = 1\n").expect("a file");
-        let error = environment.address().expect_err("a wrong file");
-        assert!(error.to_string().contains("module.toml:2: unknown key port"), "{error}");
-        fs::remove_dir_all(folder).expect("to clean up");
+    fn without_any_word_it_is_the_usual_socket() {
+        let missing = PathBuf::from("/nonexistent/module.toml");
+        assert_eq!(
+            addresses(&environment(&[], &[missing])),
+            ["unix:/run/keyway/keyway.sock"]
+        );
+    }
+
+    #[test]
+    fn addresses_keep_their_order() {
+        let folder = Folder::new();
+        let several = [("KEYWAY_ADDRESS", " unix:path=/a%20b\ttcp://127.0.0.1:1\n/c ")];
+        assert_eq!(
+            addresses(&environment(&several, &[])),
+            ["unix:/a b", "tcp://127.0.0.1:1", "unix:/c"]
+        );
+        let file = folder.file(
+            "module.toml",
+            "address = [\n  'tcp://[::1]:1', # first\n  'unix:/a b',\n]\n",
+        );
+        assert_eq!(addresses(&environment(&[], &[file])), ["tcp://[::1]:1", "unix:/a b"]);
+    }
+
+    #[test]
+    fn the_first_place_that_has_a_setting_counts() {
+        let folder = Folder::new();
+        let user = folder.file("user.toml", "insecure = true\n");
+        let system = folder.file("system.toml", "address = 'tcp://10.0.0.1:1'\ninsecure = false\n");
+        let files = [user, system];
+        assert_eq!(addresses(&environment(&[], &files)), ["tcp://10.0.0.1:1"]);
+        assert!(error(&environment(&[("KEYWAY_INSECURE", "0")], &files)).contains("system.toml:1: tcp://10.0.0.1:1"));
+        let variables = [("KEYWAY_ADDRESS", "tcp://10.0.0.2:2")];
+        assert_eq!(addresses(&environment(&variables, &files)), ["tcp://10.0.0.2:2"]);
+    }
+
+    #[test]
+    fn files_that_could_change_nothing_are_not_read() {
+        let folder = Folder::new();
+        let wrong = folder.file("module.toml", "port = 1\n");
+        let unix = [("KEYWAY_ADDRESS", "/a unix:/b")];
+        assert_eq!(
+            addresses(&environment(&unix, std::slice::from_ref(&wrong))),
+            ["unix:/a", "unix:/b"]
+        );
+        let port = [("KEYWAY_ADDRESS", "tcp://127.0.0.1:1")];
+        assert!(error(&environment(&port, &[wrong])).contains("module.toml:1: unknown key port; there are address, ca"));
+    }
+
+    #[test]
+    fn tcp_leaves_the_machine_only_if_that_is_said() {
+        let address = ("KEYWAY_ADDRESS", "/a tcp://gateway:5657");
+        let told = error(&environment(&[address], &[]));
+        assert!(
+            told.starts_with("KEYWAY_ADDRESS: tcp://gateway:5657 would carry"),
+            "{told}"
+        );
+        let insecure = environment(&[address, ("KEYWAY_INSECURE", "1")], &[]);
+        assert_eq!(addresses(&insecure), ["unix:/a", "tcp://gateway:5657"]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_its_place() {
+        let folder = Folder::new();
+        for (text, expected) in [
+            ("address = 'k.sock'", ":1: \"k.sock\" is not an address"),
+            ("\naddress = []", ":2: there is no address"),
+            ("address = true", ":1: address is a text in quotes or an array of them"),
+            ("address = '/x'\naddress = '/y'", ":2: address is given twice"),
+            ("ca = ['/x']", ":1: ca is a text in quotes"),
+            ("insecure = 'yes'", ":1: insecure is true or false"),
+            ("address = /x", ":1: expected a text in quotes"),
+            ("[tls]", ":1: expected key = value"),
+        ] {
+            let file = folder.file("module.toml", text);
+            let told = error(&environment(&[], &[file]));
+            assert!(told.contains(&format!("module.toml{expected}")), "{text}: {told}");
+        }
+        for (name, value, expected) in [
+            ("KEYWAY_ADDRESS", " ", "KEYWAY_ADDRESS: there is no address"),
+            (
+                "KEYWAY_ADDRESS",
+                "/x k.sock",
+                "KEYWAY_ADDRESS: \"k.sock\" is not an address",
+            ),
+            ("KEYWAY_INSECURE", "yes", "KEYWAY_INSECURE: \"yes\" is neither 0 nor 1"),
+        ] {
+            let told = error(&environment(&[(name, value)], &[]));
+            assert!(told.starts_with(expected), "{told}");
+        }
+        let told = error(&environment(&[], std::slice::from_ref(&folder.0)));
+        assert!(told.starts_with(&format!("{}: ", folder.0.display())), "{told}");
+    }
+
+    #[test]
+    fn tls_needs_its_files() {
+        let folder = Folder::new();
+        let empty = folder.file("empty.pem", "nothing\n");
+        let empty = empty.to_str().expect("a path");
+        let address = ("KEYWAY_ADDRESS", "/a tls://gateway:5658");
+        for (variables, expected) in [
+            (vec![], "KEYWAY_ADDRESS: tls:// needs ca (KEYWAY_CA)".to_owned()),
+            (
+                vec![("KEYWAY_CA", "ca.pem")],
+                "KEYWAY_CA: ca is \"ca.pem\", which is no absolute path".to_owned(),
+            ),
+            (
+                vec![("KEYWAY_CA", "/nonexistent/ca.pem")],
+                "KEYWAY_CA: /nonexistent/ca.pem: No such file".to_owned(),
+            ),
+            (
+                vec![("KEYWAY_CA", empty)],
+                format!("KEYWAY_CA: {empty}: no certificate in it"),
+            ),
+            (
+                vec![("KEYWAY_CA", empty), ("KEYWAY_KEY", "/x")],
+                "KEYWAY_KEY: key needs certificate".to_owned(),
+            ),
+            (
+                vec![("KEYWAY_CA", empty), ("KEYWAY_CERTIFICATE", "/x")],
+                "KEYWAY_CERTIFICATE: certificate needs key".to_owned(),
+            ),
+            (
+                vec![("KEYWAY_CA", empty), ("KEYWAY_SERVER_NAME", "a b")],
+                "KEYWAY_SERVER_NAME: \"a b\" is neither a host's name nor an IP address".to_owned(),
+            ),
+        ] {
+            let told = error(&environment(&[&[address], variables.as_slice()].concat(), &[]));
+            assert!(told.starts_with(&expected), "{told}");
+        }
+        let file = folder.file(
+            "module.toml",
+            "# far away\nca = '/nonexistent/ca.pem'\naddress = 'tls://gateway:1'\n",
+        );
+        let told = error(&environment(&[], &[file]));
+        assert!(
+            told.contains("module.toml:2: /nonexistent/ca.pem: No such file"),
+            "{told}"
+        );
     }
 }

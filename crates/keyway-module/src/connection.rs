@@ -1,10 +1,11 @@
 //! One connection to the daemon, shared by all threads of the application.
 
-use crate::config::Address;
+use crate::address::Address;
+use crate::config::Config;
 use crate::frames::Frames;
 use crate::lock::lock;
 use crate::seats::{Bells, Reply, Seats, Turn};
-use crate::socket::Socket;
+use crate::stream::{Stream, Unreachable};
 use keyway_wire::generated::rv::{CKR_GENERAL_ERROR, CKR_HOST_MEMORY};
 use keyway_wire::limits::MAX_BODY;
 use keyway_wire::{flag, Header, WireError, HEADER_LENGTH, VERSION};
@@ -51,28 +52,23 @@ pub struct Request {
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Socket,
+    stream: Stream,
     output: Mutex<Vec<u8>>,
     seats: Mutex<Seats>,
     broken: AtomicBool,
-    /// Where the descriptor is noted for a forked child, which is to close it.
-    noted: Arc<AtomicI32>,
 }
 
 impl Connection {
-    /// Connects to the daemon. The version byte goes out with the first request.
+    /// Connects to one of the addresses of `config`. The version byte goes out with the first request.
     ///
-    /// None if the daemon is not there.
-    #[must_use]
-    pub fn open(address: &Address, noted: Arc<AtomicI32>) -> Option<Self> {
-        let socket = Socket::connect(address).ok()?;
-        noted.store(socket.number(), Ordering::Relaxed);
-        Some(Self {
-            socket,
+    /// # Errors
+    /// The daemon is not there, or not to be trusted.
+    pub fn open(address: &Address, config: &Config, noted: &Arc<AtomicI32>) -> Result<Self, Unreachable> {
+        Ok(Self {
+            stream: Stream::connect(address, config, noted)?,
             output: Mutex::new(vec![VERSION]),
             seats: Mutex::new(Seats::new()),
             broken: AtomicBool::new(false),
-            noted,
         })
     }
 
@@ -84,7 +80,12 @@ impl Connection {
     /// Ends the connection; whoever waits for a reply is told that it is lost.
     pub fn shut(&self) {
         self.broken.store(true, Ordering::Relaxed);
-        self.socket.shut();
+        self.stream.shut();
+    }
+
+    /// Why the connection is lost, if its encryption tells.
+    pub fn reason(&self) -> Option<String> {
+        self.stream.reason()
     }
 
     /// Sends a request and waits for its reply.
@@ -136,7 +137,7 @@ impl Connection {
     /// The same, if nothing is there that was not read: None is said when in doubt.
     pub fn heard(&self) -> Option<u64> {
         let seats = lock(&self.seats);
-        (seats.is_dealt() && !self.socket.has_bytes()).then(|| seats.news())
+        (seats.is_dealt() && !self.stream.has_bytes()).then(|| seats.news())
     }
 
     fn send(
@@ -152,7 +153,7 @@ impl Connection {
         // The version byte, if this is the first request.
         let start = output.len();
         let sent = write_frame(&mut output, request, id, body).and_then(|()| {
-            self.socket
+            self.stream
                 .send(&output)
                 .map_err(|sent| if sent == 0 { Failure::NotSent } else { Failure::Lost })
         });
@@ -167,7 +168,7 @@ impl Connection {
         }
         if matches!(sent, Err(Failure::NotSent | Failure::Lost)) {
             self.broken.store(true, Ordering::Relaxed);
-            self.socket.shut();
+            self.stream.shut();
         }
         sent
     }
@@ -248,7 +249,7 @@ impl<'c> Reading<'c> {
     /// Reads once and deals out what came. Returns the bells to be rung when the seats are free.
     fn read(mut self, mut frames: Frames, id: u64) -> (MutexGuard<'c, Seats>, Bells) {
         let connection = self.connection;
-        let count = connection.socket.receive(frames.room());
+        let count = connection.stream.receive(frames.room());
         frames.received(count);
         let mut seats = lock(&connection.seats);
         let bells = if count == 0 {
@@ -271,14 +272,5 @@ impl Drop for Reading<'_> {
             let bells = lock(&self.connection.seats).lose();
             bells.iter().for_each(|bell| bell.ring());
         }
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // Before the descriptor is closed and its number means something else.
-        let _ = self
-            .noted
-            .compare_exchange(self.socket.number(), -1, Ordering::Relaxed, Ordering::Relaxed);
     }
 }

@@ -6,10 +6,12 @@
 #![deny(unsafe_code)]
 
 mod absent;
+mod address;
 mod ahead;
-pub mod config;
+mod config;
 mod connection;
 mod context;
+mod credentials;
 mod frames;
 mod knowledge;
 mod learn;
@@ -20,12 +22,16 @@ mod operation;
 mod search;
 mod search_calls;
 mod seats;
+mod secured;
 mod session_calls;
 mod sessions;
+mod setting;
 mod socket;
 mod stats;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod toml;
 
 static LIBRARY: library::Library = library::Library::new();
 

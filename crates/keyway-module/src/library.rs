@@ -85,7 +85,7 @@ impl Library {
         if process.initialized.load(Ordering::Acquire) {
             return Err(CKR_CRYPTOKI_ALREADY_INITIALIZED);
         }
-        let address = Environment::current().address().map_err(|error| {
+        let config = Environment::current().config().map_err(|error| {
             // There is nobody else to tell.
             eprintln!("keyway: {error}");
             CKR_GENERAL_ERROR
@@ -95,7 +95,7 @@ impl Library {
             reserved: copied(reserved),
             application: application(process.pid),
         };
-        let link = Link::new(address, greeting, Arc::clone(&process.descriptor));
+        let link = Link::new(config, greeting, Arc::clone(&process.descriptor));
         let context = Context::new(link, stats_file());
         let rv = context.open();
         if rv == CKR_OK {

@@ -1,13 +1,16 @@
 //! The way to the daemon: made when it is needed, and made again after it was lost.
 
-use crate::config::Address;
+use crate::address::Address;
+use crate::config::Config;
 use crate::connection::{Connection, Failure, Request};
 use crate::lock::{lock, read, write};
+use crate::stream::Unreachable;
 use keyway_wire::generated::call::C_INITIALIZE;
 use keyway_wire::generated::rv::CKR_OK;
 use keyway_wire::value::{Bytes, Value};
 use keyway_wire::{call, encode_request};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 /// What C_Initialize was called with; every new connection begins with it.
@@ -33,24 +36,31 @@ pub enum Missing {
 /// The connection of a context.
 #[derive(Debug)]
 pub struct Link {
-    address: Address,
+    config: Config,
     greeting: Greeting,
     current: RwLock<Option<Arc<Connection>>>,
-    connecting: Mutex<()>,
+    /// How the last attempt went that failed.
+    connecting: Mutex<Missing>,
+    /// How many attempts have failed.
+    failures: AtomicU64,
     made: AtomicBool,
+    /// What standard error was told last of each address.
+    told: Mutex<HashMap<String, String>>,
     noted: Arc<AtomicI32>,
 }
 
 impl Link {
     /// A link without a connection yet. The descriptor of each connection is noted in `noted`.
     #[must_use]
-    pub fn new(address: Address, greeting: Greeting, noted: Arc<AtomicI32>) -> Self {
+    pub fn new(config: Config, greeting: Greeting, noted: Arc<AtomicI32>) -> Self {
         Self {
-            address,
+            config,
             greeting,
             current: RwLock::new(None),
-            connecting: Mutex::new(()),
+            connecting: Mutex::new(Missing::Absent),
+            failures: AtomicU64::new(0),
             made: AtomicBool::new(false),
+            told: Mutex::default(),
             noted,
         }
     }
@@ -68,18 +78,62 @@ impl Link {
         if let Some(connection) = self.usable() {
             return Ok(connection);
         }
-        let _connecting = lock(&self.connecting);
-        // Another thread may have made it meanwhile.
+        let failures = self.failures.load(Ordering::Acquire);
+        let mut connecting = lock(&self.connecting);
+        // Another thread may have made it meanwhile, or tried to; each would wait for a silent address in turn.
         if let Some(connection) = self.usable() {
             return Ok(connection);
         }
+        if self.failures.load(Ordering::Acquire) != failures {
+            return Err(*connecting);
+        }
         *write(&self.current) = None;
-        let connection = Connection::open(&self.address, Arc::clone(&self.noted)).ok_or(Missing::Absent)?;
-        self.greet(&connection)?;
+        let connection = self.connect().inspect_err(|missing| {
+            *connecting = *missing;
+            self.failures.fetch_add(1, Ordering::Release);
+        })?;
         let connection = Arc::new(connection);
         *write(&self.current) = Some(Arc::clone(&connection));
         self.made.store(true, Ordering::Relaxed);
         Ok(connection)
+    }
+
+    /// Tries the addresses in their order.
+    fn connect(&self) -> Result<Connection, Missing> {
+        for address in &self.config.addresses {
+            match self.connect_to(address) {
+                Err(Missing::Absent) => {}
+                result => return result,
+            }
+        }
+        Err(Missing::Absent)
+    }
+
+    fn connect_to(&self, address: &Address) -> Result<Connection, Missing> {
+        let connection = Connection::open(address, &self.config, &self.noted).map_err(|unreachable| {
+            if let Unreachable::Distrusted(reason) = unreachable {
+                self.tell(address, reason);
+            }
+            Missing::Absent
+        })?;
+        let greeted = self.greet(&connection);
+        if greeted == Err(Missing::Absent) {
+            // A server that refuses our certificate says so after the handshake.
+            if let Some(reason) = connection.reason() {
+                self.tell(address, reason);
+            }
+        }
+        greeted.map(|()| connection)
+    }
+
+    /// Says on standard error why an address can't be used: there is nobody else to tell. Once, however often it is tried.
+    fn tell(&self, address: &Address, reason: String) {
+        let address = address.to_string();
+        let mut told = lock(&self.told);
+        if told.get(&address) != Some(&reason) {
+            eprintln!("keyway: {address}: {reason}");
+            told.insert(address, reason);
+        }
     }
 
     /// Takes the connection, if there is one.

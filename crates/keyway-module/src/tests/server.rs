@@ -1,6 +1,6 @@
 //! A daemon in miniature whose every reply the test chooses.
 
-use crate::config::Address;
+use crate::config::Config;
 use crate::context::Context;
 use crate::link::{Greeting, Link};
 use keyway_wire::generated::call::{C_FINALIZE, C_INITIALIZE, C_OPENSESSION};
@@ -58,7 +58,7 @@ impl Place {
 
     /// A context that looks for its daemon here.
     pub fn context(&self) -> Arc<Context> {
-        let link = Link::new(Address::Unix(self.socket()), Greeting::default(), Arc::default());
+        let link = Link::new(Config::unix(self.socket()), Greeting::default(), Arc::default());
         Arc::new(Context::new(link, None))
     }
 
