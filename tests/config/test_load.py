@@ -36,6 +36,7 @@ uri = "pkcs11:serial=01"
 
 def test_a_good_configuration():
     config = parse(GOOD)
+    assert config.listen is not None
     assert config.listen.socket == Path("/run/k.sock")
     assert config.listen.mode == 0o600
     assert config.backends["soft"].environment == {"SOFTHSM2_CONF": "/etc/s.conf"}
@@ -145,6 +146,7 @@ def test_the_only_backend_need_not_be_named():
         ('[backend.s]\naddress = "tls://hsm:1"\n', r":1: backend.s: ca is missing"),
         ('[backend.s]\naddress = "systemd:"\n', r":2: backend.s.address: systemd: is for listeners only"),
         ('[backend.s]\nmodule = "/m"\nca = "/ca"\n', r":3: backend.s.ca: is for TLS only"),
+        ('[backend.s]\naddress = "/k"\nthreads = 3\n', r":3: backend.s.threads: is for a module only"),
         ('[backend.s]\nmodule = "/m"\nprotocol = "keyway"\n', r":3: backend.s.protocol: is not for module"),
         (f"{MODULE}[listener.l]\n", r":3: listener.l: address is missing"),
         (f'{MODULE}[listener.l]\naddress = "tcp://0.0.0.0:1"\n', r":4: listener.l.address: plain tcp outside loopback"),

@@ -1,5 +1,6 @@
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.daemon.harness import RunningDaemon, softhsm
@@ -20,7 +21,7 @@ def start(home):
     """Starts daemons; at the end each must still be there, stop cleanly, and leave no process and no socket."""
     daemons = []
 
-    def start(config: str, **options: list[str]) -> RunningDaemon:
+    def start(config: str, **options: Any) -> RunningDaemon:
         daemon = RunningDaemon(home, LOG + config, **options)
         daemons.append(daemon)
         return daemon

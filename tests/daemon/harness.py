@@ -28,7 +28,7 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE)
 class RunningDaemon:
     """A daemon process with its configuration, socket and log in a directory of its own."""
 
-    def __init__(self, home: Path, config: str, program: Sequence[str] = KEYWAY) -> None:
+    def __init__(self, home: Path, config: str, program: Sequence[str] = KEYWAY, close_fds: bool = True) -> None:
         self.socket = home / "k.sock"
         self.log_path = home / "log"
         path = home / "keyway.toml"
@@ -38,6 +38,7 @@ class RunningDaemon:
                 [*program, "serve", "-c", str(path)],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                close_fds=close_fds,
                 env={**os.environ, "PYTHONASYNCIODEBUG": ""},
             )
         until(lambda: self.events("ready") or self.process.poll() is not None, "the daemon listens")

@@ -16,15 +16,33 @@ class RawClient:
     """One connection. Closed at the end of its `with` block."""
 
     def __init__(self, path: Path, greet: bool = True) -> None:
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(TIMEOUT)
-        self.socket.connect(str(path))
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(TIMEOUT)
+        connection.connect(str(path))
+        self._begin(connection, greet)
+
+    @classmethod
+    def over(cls, connection: socket.socket, greet: bool = True) -> Self:
+        """Return a client on a connection that is there already."""
+        client = cls.__new__(cls)
+        client._begin(connection, greet)
+        return client
+
+    def _begin(self, connection: socket.socket, greet: bool) -> None:
+        self.socket = connection
         self._frames = FrameBuffer()
         self._ready: list[Frame] = []
         self._last_id = 0
         if greet:
-            self.socket.sendall(bytes([VERSION_BYTE]))
-            assert self.socket.recv(1) == bytes([VERSION_BYTE])
+            try:
+                self.socket.sendall(bytes([VERSION_BYTE]))
+                answer = self.socket.recv(1)
+                if not answer:
+                    raise EOFError
+                assert answer == bytes([VERSION_BYTE])
+            except BaseException:
+                self.socket.close()
+                raise
 
     def __enter__(self) -> Self:
         return self

@@ -52,6 +52,7 @@ class Place:
 
     Attributes:
         config: What the daemon runs with.
+        socket: Where it listens.
         softhsm_conf: SoftHSM's configuration file.
         labels: Labels of the tokens.
         host: Path of keyway-host.
@@ -59,6 +60,7 @@ class Place:
     """
 
     config: Config
+    socket: Path
     softhsm_conf: Path
     labels: tuple[str, ...]
     host: Path
@@ -70,7 +72,7 @@ class Place:
         backend = self.config.backends["softhsm"]
         return {
             "KEYWAY_MODULE": str(self.library),
-            "KEYWAY_ADDRESS": f"unix:{self.config.listen.socket}",
+            "KEYWAY_ADDRESS": f"unix:{self.socket}",
             "KEYWAY_PIN": PIN,
             "KEYWAY_SO_PIN": SO_PIN,
             "KEYWAY_TOKEN": self.labels[0],
@@ -107,7 +109,7 @@ def _place(labels: tuple[str, ...], directory: Path | None) -> Iterator[Place]:
             log=LogOptions(level="warning"),
             limits=LimitOptions(drain=0.0, ending=2.0),
         )
-        yield Place(config, conf, labels or (DEFAULT_LABEL,), host, library)
+        yield Place(config, home / "keyway.sock", conf, labels or (DEFAULT_LABEL,), host, library)
 
 
 def _options(function: click.decorators.FC) -> click.decorators.FC:
@@ -155,7 +157,7 @@ async def _embedded(place: Place, command: tuple[str, ...] | None) -> int:
     daemon = make_daemon(place.config, place.host)
     await daemon.start()
     try:
-        await asyncio.to_thread(make_tokens, place.config.listen.socket, place.labels, SO_PIN, PIN)
+        await asyncio.to_thread(make_tokens, place.socket, place.labels, SO_PIN, PIN)
         if command is None:
             return await _stay(place, stop)
         if stop.is_set():

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from keyway.address import Address, Tls
+from keyway.address import Address, Tls, Unix
 
 __all__ = [
     "BackendOptions",
@@ -51,17 +51,6 @@ def option(
     if isinstance(default, dict):
         return field(default_factory=lambda: MappingProxyType(default), metadata=metadata)
     return field(default=default, metadata=metadata)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenOptions:
-    """Where clients connect."""
-
-    socket: Path = option("Path of the unix socket.", Path("/run/keyway/keyway.sock"))
-    mode: int = option(
-        "Permissions of the socket, as an octal string. Who may write to the socket may use the tokens.", 0o660
-    )
-    group: str = option("Name of the group that owns the socket. Empty: the group of the daemon.", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +107,21 @@ class ListenerOptions(TlsOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ListenOptions:
+    """Where clients on this machine connect. `keyway status` asks here, too."""
+
+    socket: Path = option("Path of the unix socket.", Path("/run/keyway/keyway.sock"))
+    mode: int = option(
+        "Permissions of the socket, as an octal string. Who may write to the socket may use the tokens.", 0o660
+    )
+    group: str = option("Name of the group that owns the socket. Empty: the group of the daemon.", "")
+
+    def as_listener(self) -> ListenerOptions:
+        """Return the same place as one of the others."""
+        return ListenerOptions(address=Unix(str(self.socket)), mode=self.mode, group=self.group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions(TlsOptions):
     """What answers the calls: a vendor's module, loaded by module hosts, or something elsewhere. Give one of module, command, address, offered."""
 
@@ -153,9 +157,10 @@ class BackendOptions(TlsOptions):
         at_most=256,
     )
     environment: MappingProxyType[str, str] = option(
-        "Environment variables for the hosts. A host inherits only PATH, HOME, LANG, LC_ALL and TZ from the daemon.", {}
+        "Environment variables for the hosts, or for the command. They inherit only PATH, HOME, LANG, LC_ALL and TZ from the daemon.",
+        {},
     )
-    working_directory: Path = option("Working directory of the hosts.", Path("/"))
+    working_directory: Path = option("Working directory of the hosts, or of the command.", Path("/"))
     init_string: str = option(
         "Text given to the module's C_Initialize as pReserved. Empty: NULL. What a client gives as pReserved is never passed on.",
         "",
@@ -187,7 +192,10 @@ class BackendOptions(TlsOptions):
         "How hosts are shared. client: each client has a host of its own.", "client", choices=("client",)
     )
     start_timeout: float = option(
-        "Seconds that loading the module, and its C_Initialize, may take each.", 15.0, at_least=0.1, at_most=600
+        "Seconds that loading the module, or connecting, and then C_Initialize may take each.",
+        15.0,
+        at_least=0.1,
+        at_most=600,
     )
     call_timeout: float = option(
         "Seconds that a call may take until its host is taken for hung and killed. 0: any time. Generating a key may take minutes.",
@@ -265,7 +273,7 @@ class LimitOptions:
 class Config:
     """A whole configuration."""
 
-    listen: ListenOptions = field(default_factory=ListenOptions)
+    listen: ListenOptions | None = field(default_factory=ListenOptions)
     backends: MappingProxyType[str, BackendOptions]
     tokens: MappingProxyType[str, TokenOptions] = field(default_factory=lambda: MappingProxyType({}))
     listeners: MappingProxyType[str, ListenerOptions] = field(default_factory=lambda: MappingProxyType({}))

@@ -16,6 +16,7 @@ Wrong = Callable[[tuple[str, ...], str], None]
 
 MODULE_SPARES: Final = 2
 _SOURCES: Final = ("module", "command", "address", "offered")
+_MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking")
 _WRITE_PROTECTED: Final = "write-protected"
 """The attribute of p11-kit's that a URI in `tokens` may have in its query."""
 _OF_MODULES: Final = ("library_manufacturer", "library_description", "library_version", "module_name", "module_path")
@@ -71,6 +72,9 @@ def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> Ba
     _check_files(backend, path, wrong, has_tls=isinstance(address, Tls))
     if isinstance(address, Tls) and backend.ca is None:
         wrong(path, "ca is missing: without it nobody knows who answers")
+    for each in dataclasses.fields(BackendOptions):
+        if each.name in _MODULE_ONLY and not backend.module and getattr(backend, each.name) != each.default:
+            wrong((*path, each.name), "is for a module only")
     if backend.protocol and given[0] not in ("command", "address"):
         wrong((*path, "protocol"), f"is not for {given[0]}")
     return dataclasses.replace(

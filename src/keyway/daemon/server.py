@@ -10,8 +10,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from keyway.address import Unix
-from keyway.config import Config, ListenerOptions
+from keyway.config import Config
 from keyway.cryptoki import Version
 from keyway.daemon.backend import Backend
 from keyway.daemon.connection import Connection
@@ -68,11 +67,10 @@ class Daemon:
         self.tasks = Tasks()
         self.tracing = Tracing(self)
         self.clients: set[Connection] = set()
-        listen = config.listen
-        own = ListenerOptions(address=Unix(str(listen.socket)), mode=listen.mode, group=listen.group)
+        own = {"": config.listen.as_listener()} if config.listen is not None else {}
         self.listeners = [
             Listener(self, name, options, View(config, options))
-            for name, options in (("", own), *config.listeners.items())
+            for name, options in {**own, **config.listeners}.items()
         ]
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
         self._contexts: set[str] = set()
@@ -148,7 +146,9 @@ class Daemon:
         known: Peer | None = transport.get_extra_info("peer")
         if known is not None:
             return known
-        connection: socket.socket = transport.get_extra_info("socket")
+        connection: socket.socket | None = transport.get_extra_info("socket")
+        if connection is None:
+            return Peer(transport="stdio")
         has_tls = transport.get_extra_info("sslcontext") is not None
         return peer_of(connection, transport.get_extra_info("peercert") or {} if has_tls else None)
 

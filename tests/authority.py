@@ -1,0 +1,68 @@
+"""A certificate authority for tests: certificates that are good, expired, of the wrong kind, revoked."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A certificate and its key, as PEM files."""
+
+    certificate: Path
+    key: Path
+
+    @property
+    def options(self) -> str:
+        """The two as lines of the configuration."""
+        return f'certificate = "{self.certificate}"\nkey = "{self.key}"\n'
+
+
+class Authority:
+    """A CA with its files in a directory."""
+
+    def __init__(self, home: Path, name: str = "ca") -> None:
+        self._home = home
+        self._name = name
+        self._ca = trustme.CA(organization_name=name)
+        self.file = home / f"{name}.pem"
+        self._ca.cert_pem.write_to_path(self.file)
+
+    def issue(self, *names: str, stem: str = "", expired: bool = False) -> Pair:
+        """Issue a certificate for some names; the files are written anew if they are there."""
+        end = datetime.now(UTC) - timedelta(days=1) if expired else None
+        leaf = self._ca.issue_cert(*names, common_name=names[0], not_after=end)
+        stem = stem or names[0]
+        pair = Pair(self._home / f"{self._name}-{stem}.crt", self._home / f"{self._name}-{stem}.key")
+        pair.key.touch(mode=0o600)
+        leaf.private_key_pem.write_to_path(pair.key)
+        chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+        pair.certificate.write_bytes(chain)
+        return pair
+
+    def revoke(self, *pairs: Pair) -> Path:
+        """Write a revocation list with some certificates, and return its path."""
+        issuer = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
+        key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(issuer.subject)
+            .last_update(now - timedelta(minutes=1))
+            .next_update(now + timedelta(days=1))
+            .add_extension(x509.CRLNumber(1), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        )
+        for pair in pairs:
+            serial = x509.load_pem_x509_certificate(pair.certificate.read_bytes()).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        path = self._home / f"{self._name}.crl"
+        path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
