@@ -16,8 +16,9 @@ def _add_commands() -> None:
     from keyway.cli.look import slots, status
     from keyway.cli.module import module
     from keyway.cli.serve import check, serve
+    from keyway.cli.trace import trace
 
-    for command in (check, module, run, serve, slots, status, up):
+    for command in (check, module, run, serve, slots, status, trace, up):
         main.add_command(command)
 
 

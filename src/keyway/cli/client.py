@@ -1,6 +1,7 @@
 """A small blocking client of the native wire, for commands that look into a gateway."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -73,11 +74,22 @@ class Client:
         Raises:
             OSError: The connection broke.
         """
+        for reply in self.follow(number, body, target, object_):
+            return reply
+        raise ConnectionError("the daemon closed the connection")
+
+    def follow(self, number: int, body: bytes = b"", target: int = 0, object_: int = 0) -> Iterator[tuple[int, bytes]]:
+        """Send a request and return RV and body of each of its replies, until the daemon closes the connection.
+
+        Raises:
+            OSError: The connection broke.
+        """
         self._last_id += 1
         self._socket.sendall(pack(Header(0, number, 0, self._last_id, target, object_), body))
-        while True:
-            data = self._socket.recv(65536)
-            if not data:
-                raise ConnectionError("the daemon closed the connection")
+        while data := self._socket.recv(65536):
             for frame in self._frames.feed(data):
-                return frame.header.rv, frame.body
+                yield frame.header.rv, frame.body
+
+    def wait_for_ever(self) -> None:
+        """Wait without limit from now on."""
+        self._socket.settimeout(None)

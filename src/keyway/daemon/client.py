@@ -120,7 +120,7 @@ class ClientConnection(Connection):
         if refusal is None and frame[1] < FIRST_CONTROL_CALL:
             self.service.request(frame, data)
         elif not frame[2] & Flags.POSTED:
-            reply = control.answer(self.daemon, self, frame) if refusal is None else reply_frame(frame, refusal)
+            reply = control.answer(self.daemon, self, frame, data) if refusal is None else reply_frame(frame, refusal)
             self.write(reply)
 
 

@@ -47,7 +47,7 @@ class Janitor:
                 continue
             binding = client.service.binding
             if binding is None:
-                if now - client.since > self._daemon.config.limits.greeting:
+                if now - client.since > self._daemon.config.limits.greeting and client not in self._daemon.tracing:
                     client.refuse("no C_Initialize in time")
                 continue
             for link in list(binding.links.values()):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keyway.backend.turns import Turn
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
+    from keyway.daemon.trace import Tap
     from keyway.daemon.view import View
 
 __all__ = ["Service"]
@@ -46,6 +47,7 @@ class Service:
         name: The context's name; empty while there is none.
         application: What the client calls itself.
         binding: The context and its hosts; None while there is none.
+        tap: What sees the calls, if they are traced. Nothing takes the short way then.
     """
 
     def __init__(self, daemon: Daemon, client: Connection, view: View) -> None:
@@ -54,6 +56,7 @@ class Service:
         self.name = ""
         self.application = ""
         self.binding: Binding | None = None
+        self.tap: Tap | None = None
         self._daemon = daemon
         self._client = client
         self._view = view
@@ -70,6 +73,10 @@ class Service:
         """
         route = ROUTES[frame[1]]
         binding = self.binding
+        if route is Route.INITIALIZE:
+            self._daemon.tracing.join(self._client)
+        if self.tap is not None:
+            self.tap.request(frame, data)
         try:
             if route is Route.INITIALIZE:
                 self._initialize(frame, data)
@@ -83,6 +90,13 @@ class Service:
                 self._decide(binding, route, frame, data)
         except WireError:
             self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
+
+    def set_short_way(self) -> None:
+        """Open the short way if there is a context that nobody watches."""
+        if self.binding is None or self.tap is not None:
+            self.plain = _NOTHING
+        else:
+            self.plain = PLAIN_WITH_OWN_SLOTS if self._view.has_own_slots else PLAIN_WITH_VIRTUAL_SLOTS
 
     def pause_hosts(self, pause: bool) -> None:
         """Stop reading replies, or go on."""
@@ -190,7 +204,7 @@ class Service:
                     return
         else:
             context.slots = await view.look(binding)
-        self.plain = PLAIN_WITH_OWN_SLOTS if view.has_own_slots else PLAIN_WITH_VIRTUAL_SLOTS
+        self.set_short_way()
         event(logging.INFO, "context opened", context=name, application=self.application, **self._client.facts())
         self._answer(frame, Answer(RV.CKR_OK, (name.encode(),)))
 
@@ -210,7 +224,7 @@ class Service:
         if self.name:
             self._daemon.end_context(self.name)
         self.binding = None
-        self.plain = _NOTHING
+        self.set_short_way()
         self.bound.clear()
         self.name = ""
         self._client.since = self._daemon.now()
