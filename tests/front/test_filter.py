@@ -28,7 +28,7 @@ def serve(start, home, section):
     """Starts a daemon whose p11-kit listener has some options."""
 
     def serve(more: str = "", **options: object) -> Front:
-        return Front(start(section + listener(home, **options) + more), home / "front")
+        return Front(start(section + listener(home, "front", **options) + more), home / "front")
 
     return serve
 
