@@ -9,6 +9,7 @@ from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
 from keyway.daemon.connection import Connection
 from keyway.daemon.link import Frame, reply_frame
+from keyway.wire.ahead import READ_AHEAD
 from keyway.wire.errors import WireError
 from keyway.wire.header import FIRST_CONTROL_CALL, HEADER, HEADER_SIZE, Flags, chosen_version
 
@@ -131,6 +132,8 @@ def _refusal(frame: Frame) -> RV | None:
         return RV.CKR_ARGUMENTS_BAD
     if number >= FIRST_CONTROL_CALL:
         return None
+    if number == READ_AHEAD:
+        return RV.CKR_ARGUMENTS_BAD if flags else None
     call = call_numbered(number)
     if call is None or call.local:
         return RV.CKR_FUNCTION_NOT_SUPPORTED

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from keyway.cryptoki import CALLS, call_named
-from keyway.daemon.link import Frame, Link
+from keyway.cryptoki import call_named
+from keyway.daemon.link import Frame, Link, call_name
 from keyway.observe.log import event
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Janitor:
                 since = since if known is oldest else now
                 seen[link] = (oldest, since)
                 if now - since > limit:
-                    call = CALLS[oldest[1] - 1].name
+                    call = call_name(oldest)
                     event(logging.ERROR, "call timed out", backend=link.name, context=client.service.name, call=call)
                     link.host.kill(f"{call} took too long")
         self._oldest = seen

@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from keyway.cryptoki import CALLS
+from keyway.wire.ahead import NEWS, READ_AHEAD
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from keyway.backend.stream import Stream
     from keyway.backend.turns import Turn
 
-__all__ = ["Frame", "Link", "LinkLost", "Owner", "Tracked", "reply_frame"]
+__all__ = ["Frame", "Link", "LinkLost", "Owner", "Tracked", "call_name", "reply_frame"]
 
 Frame = tuple[int, int, int, int, int, int]
 """A header as the struct gives it: length, call, flags, id, target, object. A plain tuple: a class would cost more than the look."""
@@ -38,6 +40,9 @@ class Owner(Protocol):
 
     def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
         """Take note that the host has ended, or broke the protocol."""
+
+    def host_told_news(self, link: Link) -> None:
+        """Take note that objects have changed behind the link: another gateway is there, and told so."""
 
     def host_busy(self, link: Link, busy: bool) -> None:
         """Take note that the host reads slowly, or has caught up."""
@@ -129,8 +134,14 @@ class Link(asyncio.Protocol):
                 break
             number = frame[3]
             if number not in in_flight:
-                self._broken()
-                return
+                if data[at:stop] != NEWS:
+                    self._broken()
+                    return
+                if start < at:
+                    self._owner.write(data[start:at])
+                self._owner.host_told_news(self)
+                at = start = stop
+                continue
             del in_flight[number]
             if (tracked and number in tracked) or (own and number in own):
                 if start < at:
@@ -187,6 +198,11 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Read from the client again."""
         self._owner.host_busy(self, False)
+
+
+def call_name(frame: Frame) -> str:
+    """Return the name of the call that a request makes."""
+    return "READ_AHEAD" if frame[1] == READ_AHEAD else CALLS[frame[1] - 1].name
 
 
 def reply_frame(request: Frame, rv: int, body: bytes = b"") -> bytes:

@@ -13,9 +13,11 @@ from pathlib import Path
 from keyway.config import Config
 from keyway.cryptoki import Version
 from keyway.daemon.backend import Backend
+from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import Listener
+from keyway.daemon.service import Service
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
 from keyway.daemon.view import View
@@ -35,6 +37,7 @@ class Daemon:
         config: The configuration.
         backends: The backends by name.
         tasks: What runs beside the loop's callbacks.
+        changes: Who is told of changed objects.
         tracing: Who is shown the calls that pass.
         clients: The open connections.
         listeners: Where clients connect.
@@ -65,6 +68,7 @@ class Daemon:
         self.config = config
         self._sockets = sockets
         self.tasks = Tasks()
+        self.changes = Changes()
         self.tracing = Tracing(self)
         self.clients: set[Connection] = set()
         own = {"": config.listen.as_listener()} if config.listen is not None else {}
@@ -172,6 +176,12 @@ class Daemon:
         name = f"{os.getpid():x}-{self._context_count}"
         self._contexts.add(name)
         return name
+
+    def note_reader(self, backend: str, reader: Service) -> None:
+        """Note that a context reads ahead."""
+        if self.changes.join(backend, reader):
+            for client in self.clients:
+                client.service.watch_changes()
 
     def end_context(self, name: str) -> None:
         """Forget a context."""

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Coroutine
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import CALLS, RV, Room, SessionInfo, TokenInfo, Value, call_named
 from keyway.daemon.backend import BackendError
 from keyway.daemon.binding import Binding
-from keyway.daemon.link import Frame, Link, Tracked, reply_frame
+from keyway.daemon.changes import CHANGING
+from keyway.daemon.link import Frame, Link, Tracked, call_name, reply_frame
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable, write_protected
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
-from keyway.gateway.routes import PLAIN_WITH_OWN_SLOTS, PLAIN_WITH_VIRTUAL_SLOTS, REPEATED, ROUTES, TURNS, Route
+from keyway.gateway.routes import REPEATED, ROUTES, TURNS, Route
 from keyway.gateway.slots import BackendSlot, VirtualSlots
 from keyway.observe.log import event
+from keyway.wire.ahead import NEWS, READ_AHEAD
 from keyway.wire.codec import decode_reply, decode_request, encode_reply
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, Flags
 
 if TYPE_CHECKING:
     from keyway.backend.turns import Turn
+    from keyway.daemon.changes import Reader
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
     from keyway.daemon.trace import Tap
@@ -52,7 +56,7 @@ class Service:
 
     def __init__(self, daemon: Daemon, client: Connection, view: View) -> None:
         self.bound: dict[int, Link] = {}
-        self.plain = _NOTHING
+        self.plain: AbstractSet[int] = _NOTHING
         self.name = ""
         self.application = ""
         self.binding: Binding | None = None
@@ -71,7 +75,7 @@ class Service:
             frame: Its header, of a call that is in the table.
             data: The whole frame.
         """
-        route = ROUTES[frame[1]]
+        route = _ROUTES[frame[1]]
         binding = self.binding
         if route is Route.INITIALIZE:
             self._daemon.tracing.join(self._client)
@@ -96,7 +100,7 @@ class Service:
         if self.binding is None or self.tap is not None:
             self.plain = _NOTHING
         else:
-            self.plain = PLAIN_WITH_OWN_SLOTS if self._view.has_own_slots else PLAIN_WITH_VIRTUAL_SLOTS
+            self.plain = self._daemon.changes.short_way[self._view.has_own_slots]
 
     def pause_hosts(self, pause: bool) -> None:
         """Stop reading replies, or go on."""
@@ -136,9 +140,11 @@ class Service:
     def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
         """Note what a reply changes, and send it as the client shall see it."""
         request = tracked.request
-        route = ROUTES[request[1]]
+        route = _ROUTES[request[1]]
         if self.binding is not None:
             self._note(self.binding.context, link, route, tracked, frame[5])
+        # Whatever the RV: a call that failed may have changed something.
+        late = self._daemon.changes.tell(link.name, self) if request[1] in CHANGING else []
         if request[2] & Flags.POSTED:
             return
         if route is Route.SESSION_INFO and frame[5] == RV.CKR_OK and self.binding is not None:
@@ -149,7 +155,16 @@ class Service:
             and self.binding.context.slots.is_protected(request[4])
         ):
             body = _protected(body)
-        self._client.write(HEADER.pack(len(body), *frame[1:4], request[4], frame[5]) + body)
+        reply = HEADER.pack(len(body), *frame[1:4], request[4], frame[5]) + body
+        if late:
+            self._daemon.tasks.start(self._write_after(late, reply), "news of changes")
+        else:
+            self._client.write(reply)
+
+    def host_told_news(self, link: Link) -> None:
+        """Pass on that objects have changed at another gateway."""
+        if self._daemon.changes.reads(link.name, self):
+            self.tell_news()
 
     def link_lost(self, link: Link, unanswered: list[Frame], tracked: list[Tracked]) -> None:
         """Tell the client that its calls failed and its sessions are lost."""
@@ -164,13 +179,39 @@ class Service:
         repeated = {each.request[3]: each.again for each in tracked if each.again is not None}
         for each in tracked:
             binding.context.not_opened(each.session)
+        if any(frame[1] in CHANGING for frame in unanswered):
+            self._daemon.changes.tell(link.name, self)
         for frame in unanswered:
             if (again := repeated.get(frame[3])) is not None:
                 self._daemon.tasks.start(self._repeat(binding, frame, again), "repeated call")
             else:
                 self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
-        calls = [CALLS[frame[1] - 1].name for frame in unanswered]
+        calls = [call_name(frame) for frame in unanswered]
         self._daemon.tasks.start(binding.report_lost(link, calls), "host ended")
+
+    # From the other contexts
+
+    def tell_news(self) -> None:
+        """Tell the client that others have changed objects."""
+        self._client.write(NEWS)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether all that was sent to the client has left this process."""
+        transport = self._client.transport
+        return transport.is_closing() or not transport.get_write_buffer_size()
+
+    def watch_changes(self) -> None:
+        """Look at the replies to the calls in flight that change objects: another context has begun to read ahead."""
+        for link in self.binding.links.values() if self.binding else ():
+            for number, frame in link.in_flight.items():
+                if frame[1] in CHANGING and number not in link.tracked:
+                    link.tracked[number] = Tracked(frame)
+
+    async def _write_after(self, late: list[Reader], reply: bytes) -> None:
+        await self._daemon.changes.told(late)
+        if not self._client.transport.is_closing():
+            self._client.write(reply)
 
     # The context as a whole
 
@@ -223,6 +264,7 @@ class Service:
     def _forget(self) -> None:
         if self.name:
             self._daemon.end_context(self.name)
+        self._daemon.changes.leave(self)
         self.binding = None
         self.set_short_way()
         self.bound.clear()
@@ -254,7 +296,7 @@ class Service:
                 turn.end()
 
     async def _repeat(self, binding: Binding, frame: Frame, data: bytes) -> None:
-        route = ROUTES[frame[1]]
+        route = _ROUTES[frame[1]]
         decision = binding.context.decide(route, frame[4])
         if isinstance(decision, Answer):
             self._answer(frame, decision)
@@ -311,8 +353,11 @@ class Service:
             if chosen is not None and (refusal := context.opening(handle)) is not None:
                 self._answer(frame, refusal)
                 return
+        if frame[1] == READ_AHEAD:
+            self._daemon.note_reader(link.name, self)
         again = again and frame[1] in REPEATED
-        if self._needs_reply(route) or turn is not None or again or decision.target != frame[4]:
+        needed = self._needs_reply(route) or turn is not None or again or decision.target != frame[4]
+        if needed or (frame[1] in CHANGING and self._daemon.changes.concern(link.name, self)):
             link.tracked[frame[3]] = Tracked(frame, handle, turn, data if again else None)
             link.in_flight[frame[3]] = frame
             # The reply to a posted call that changes sessions is needed here, if not by the client.
@@ -380,16 +425,18 @@ class Service:
         return slot_event(flags, slot if isinstance(slot, int) else None)
 
     def _hold(self, work: Coroutine[Any, Any, None], frame: Frame) -> None:
-        self._client.hold(work, CALLS[frame[1] - 1].name)
+        self._client.hold(work, call_name(frame))
 
     def _answer(self, frame: Frame, answer: Answer) -> None:
         if not frame[2] & Flags.POSTED:
-            body = encode_reply(CALLS[frame[1] - 1], answer.values)
+            body = encode_reply(CALLS[frame[1] - 1], answer.values) if answer.values else b""
             self._client.write(reply_frame(frame, answer.rv, body))
 
 
 _WRITING: Final = frozenset({Route.OPEN_SESSION, Route.INIT_TOKEN})
 """Calls that a write-protected token refuses, or may refuse."""
+_ROUTES: Final = {**ROUTES, READ_AHEAD: Route.SESSION}
+
 _TRACKED: Final = frozenset({Route.OPEN_SESSION, Route.CLOSE_SESSION, Route.CLOSE_ALL_SESSIONS})
 """Calls whose success changes what the gateway keeps."""
 
