@@ -1,4 +1,4 @@
-"""Control calls: what Keyway's own commands ask a running daemon (docs/wire.md, section 8).
+"""Control calls: what Keyway's own commands ask a running daemon (docs/wire.md, section 9).
 
 They travel on the socket that clients use, and are for the daemon's own user and root only.
 """
