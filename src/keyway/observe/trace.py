@@ -11,7 +11,9 @@ from typing import Any, Final, NamedTuple
 
 from keyway.cryptoki import CALLS, Call, call_numbered, rv_name
 from keyway.observe.show import Shown, requested, returned
+from keyway.observe.show.text import hexadecimal, listed
 from keyway.wire import WireError, decode_fused, decode_reply, decode_request
+from keyway.wire.ahead import READ_AHEAD, decode_read_ahead
 from keyway.wire.header import HEADER_SIZE, Flags
 
 __all__ = ["Asked", "Facts", "answered", "asked", "lines", "waiting"]
@@ -57,16 +59,16 @@ def asked(header: _Header, frame: bytes) -> Asked:
     """
     _, number, flags, _, target, object_ = header
     is_posted = bool(flags & Flags.POSTED)
+    body = memoryview(frame)[HEADER_SIZE:]
     call = call_numbered(number)
     if call is None:
-        return Asked((_One(f"call 0x{number:x}", None, ()),), is_posted)
+        return _extension(number, target, body, is_posted)
     calls = [call]
     arguments: list[Sequence[Any]] = [()]
     note = ""
     if flags & Flags.FUSED and call.init:
         calls.insert(0, CALLS[call.init - 1])
         arguments.append(())
-    body = memoryview(frame)[HEADER_SIZE:]
     try:
         if len(body) > MAX_BODY:
             note = f"a body of {len(body)} bytes is not read"
@@ -80,6 +82,20 @@ def asked(header: _Header, frame: bytes) -> Asked:
         _One(each.name, each, requested(each, target, values)) for each, values in zip(calls, arguments, strict=True)
     )
     return Asked(tuple(ones), is_posted, note)
+
+
+def _extension(number: int, target: int, body: memoryview, is_posted: bool) -> Asked:
+    name = "READ_AHEAD" if number == READ_AHEAD else f"call 0x{number:x}"
+    shown = [Shown("hSession", hexadecimal(target))]
+    note = ""
+    if number == READ_AHEAD:
+        try:
+            ahead = decode_read_ahead(body)
+            shown.append(Shown("objects", listed(ahead.objects, hexadecimal)))
+            shown.append(Shown("queries", str(len(ahead.queries))))
+        except WireError as error:
+            note = f"malformed: {error}"
+    return Asked((_One(name, None, tuple(shown)),), is_posted, note)
 
 
 def answered(request: Asked, header: _Header | None, body: bytes | memoryview = b"", us: int = 0) -> Iterator[Facts]:
@@ -112,7 +128,7 @@ def waiting(request: Asked, us: int) -> Facts:
         request: The request.
         us: Microseconds that have passed.
     """
-    return _facts(request.calls[-1], "not returned yet", us=us)
+    return _facts(request.calls[-1], request.note, us=us)
 
 
 def _results(one: _One, body: bytes | memoryview) -> tuple[tuple[Shown, ...], str]:
@@ -170,7 +186,7 @@ def lines(facts: Mapping[str, Any]) -> Iterator[str]:
 
 def _end(rv: str | None, us: int | None) -> str:
     if rv is None:
-        return "No reply" if us is None else f"Waits since {us} us"
+        return "No reply" if us is None else f"Has not returned after {us} us"
     return f"Returned {rv}" + ("" if us is None else f" after {us} us")
 
 

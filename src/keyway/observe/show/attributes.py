@@ -70,6 +70,8 @@ BOOLEANS: Final = frozenset(
         "CKA_VERIFY_RECOVER",
         "CKA_WRAP",
         "CKA_WRAP_WITH_TRUSTED",
+        "CKA_X2RATCHET_BOBS1STMSG",
+        "CKA_X2RATCHET_ISALICE",
     }
 )
 """Attributes of kind bool (spec/attributes.toml)."""
