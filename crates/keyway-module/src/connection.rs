@@ -83,7 +83,7 @@ impl Connection {
         self.stream.shut();
     }
 
-    /// Why the connection is lost, if its encryption tells.
+    /// What its encryption tells of a connection that was lost before anything was received.
     pub fn reason(&self) -> Option<String> {
         self.stream.reason()
     }

@@ -118,7 +118,6 @@ impl Link {
         })?;
         let greeted = self.greet(&connection);
         if greeted == Err(Missing::Absent) {
-            // A server that refuses our certificate says so after the handshake.
             if let Some(reason) = connection.reason() {
                 self.tell(address, reason);
             }

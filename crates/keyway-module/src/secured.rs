@@ -147,10 +147,12 @@ impl Secured {
         self.socket.shut();
     }
 
-    /// Why TLS has failed, if it has. Once the connection is lost: reads what the peer has said last.
-    pub fn reason(&self) -> Option<String> {
+    /// What to say if the connection was lost before anything was received. A server that refuses our certificate says so
+    /// after the handshake, if it says anything.
+    pub fn reason(&self) -> String {
         let _ = self.look();
-        lock(&self.failure).as_ref().map(reason)
+        let silent = || "the handshake succeeds, but then nobody answers; does it accept our certificate?".to_owned();
+        lock(&self.failure).as_ref().map_or_else(silent, reason)
     }
 
     /// Takes in what has come while nobody was reading; None if somebody is.

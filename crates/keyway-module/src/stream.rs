@@ -94,11 +94,11 @@ impl Stream {
         }
     }
 
-    /// Why TLS has failed, if that is why the connection is lost.
+    /// What TLS tells of a connection that was lost before anything was received.
     pub fn reason(&self) -> Option<String> {
         match self {
             Self::Unix(_) | Self::Tcp(_) => None,
-            Self::Tls(secured) => secured.reason(),
+            Self::Tls(secured) => Some(secured.reason()),
         }
     }
 }
