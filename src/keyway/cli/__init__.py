@@ -1,25 +1,39 @@
 """The `keyway` command."""
 
+from importlib import import_module
+from typing import Final
+
 import click
 
 __all__ = ["main"]
 
+_COMMANDS: Final = {
+    "check": "serve:check",
+    "module": "module:module",
+    "p11-kit-server": "p11kit_server:p11_kit_server",
+    "run": "embedded:run",
+    "serve": "serve:serve",
+    "slots": "look:slots",
+    "status": "look:status",
+    "trace": "trace:trace",
+    "up": "embedded:up",
+}
+"""Module and function of each command. A command is imported when it is used: `keyway remote` starts for every connection."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        module, _, function = _COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(f"keyway.cli.{module}"), function)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="keyway", prog_name="keyway")
 def main() -> None:
     """A PKCS #11 gateway: use a token from anywhere, and go on when its module does not."""
-
-
-def _add_commands() -> None:
-    from keyway.cli.embedded import run, up
-    from keyway.cli.look import slots, status
-    from keyway.cli.module import module
-    from keyway.cli.serve import check, serve
-    from keyway.cli.trace import trace
-
-    for command in (check, module, run, serve, slots, status, trace, up):
-        main.add_command(command)
-
-
-_add_commands()
