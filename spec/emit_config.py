@@ -29,7 +29,7 @@ TYPES: dict[Any, str] = {
     tuple[str, ...]: "list of strings",
 }
 
-_LAST = {each.name for each in dataclasses.fields(options.TlsOptions)}
+_LAST = {each.name for each in dataclasses.fields(options.EntranceOptions)}
 """What several sections share comes after what is their own."""
 
 HEAD = """\

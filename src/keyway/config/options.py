@@ -70,7 +70,24 @@ class TlsOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerOptions(TlsOptions):
+class EntranceOptions(TlsOptions):
+    """What clients see who come this way."""
+
+    tokens: tuple[str, ...] = option(
+        "PKCS #11 URIs (RFC 7512) of the tokens that clients see here, of those that there are. pkcs11: is all of them, as is an empty list. "
+        "?write-protected=yes behind a URI: the token can't be changed from here.",
+        (),
+    )
+    first_slot: int = option(
+        "Number of the first slot; the others follow. -1: the numbers that the slots have anyway.",
+        -1,
+        at_least=-1,
+        at_most=0x7FFFFFFF,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerOptions(EntranceOptions):
     """One more place where clients connect, besides that of [listen]."""
 
     address: Address = option(
@@ -92,17 +109,6 @@ class ListenerOptions(TlsOptions):
         "TLS: whether clients must show a certificate that comes from a CA of the file.",
         "required",
         choices=("required", "optional", "none"),
-    )
-    tokens: tuple[str, ...] = option(
-        "PKCS #11 URIs (RFC 7512) of the tokens that clients see here, of those that there are. pkcs11: is all of them, as is an empty list. "
-        "?write-protected=yes behind a URI: the token can't be changed from here.",
-        (),
-    )
-    first_slot: int = option(
-        "Number of the first slot; the others follow. -1: the numbers that the slots have anyway.",
-        -1,
-        at_least=-1,
-        at_most=0x7FFFFFFF,
     )
 
 
@@ -227,7 +233,7 @@ class TokenOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferOptions(TlsOptions):
+class OfferOptions(EntranceOptions):
     """A gateway elsewhere to which this one connects, to offer its tokens there: for a gateway that can't be reached from outside."""
 
     to: Tls = option("Address of a listener with protocol = offer there: tls://host:port.")

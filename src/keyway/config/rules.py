@@ -6,7 +6,15 @@ from types import MappingProxyType
 from typing import Final
 
 from keyway.address import Address, Inherited, Tcp, Tls
-from keyway.config.options import BackendOptions, Config, ListenerOptions, OfferOptions, TlsOptions, TokenOptions
+from keyway.config.options import (
+    BackendOptions,
+    Config,
+    EntranceOptions,
+    ListenerOptions,
+    OfferOptions,
+    TlsOptions,
+    TokenOptions,
+)
 from keyway.cryptoki import Uri, UriError
 
 __all__ = ["completed"]
@@ -48,11 +56,16 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
         wrong((*path, "client_certificates"), 'needs ca, the file with the CAs that they may come from; or "none"')
     if listener.protocol == "offer" and not (speaks_tls and listener.client_certificates == "required"):
         wrong((*path, "protocol"), "offer needs TLS with client certificates: the certificate tells who offers")
-    for text in listener.tokens:
+    _check_filter(listener, path, wrong)
+
+
+def _check_filter(options: EntranceOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    for text in options.tokens:
         _check_uri(text, (*path, "tokens"), wrong, may_protect=True)
 
 
 def _check_offer(offer: OfferOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    _check_filter(offer, path, wrong)
     _check_files(offer, path, wrong, has_tls=True)
     for name in ("certificate", "ca"):
         if getattr(offer, name) is None:

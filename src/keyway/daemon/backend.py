@@ -74,8 +74,8 @@ class Backend:
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
         self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"" if options.module else b"keyway")).body
-        self._source = source_of(name, options, binary, environment, self._initialize)
-        self.stock = Stock(self._source.bring, options.spares, self._failed, 1 if options.module else _AT_ONCE)
+        self.source = source_of(name, options, binary, environment, self._initialize)
+        self.stock = Stock(self.source.bring, options.spares, self._failed, 1 if options.module else _AT_ONCE)
 
     async def stream(self) -> Stream:
         """Return a stream that is ready for C_Initialize; it belongs to the caller.
@@ -117,7 +117,7 @@ class Backend:
     def status(self) -> dict[str, object]:
         """Return how it goes, for `keyway status`."""
         return {
-            "kind": self._source.kind,
+            "kind": self.source.kind,
             "source": _source(self.options),
             "module": _source(self.options),
             "hosts": self.stock.alive,
@@ -132,10 +132,10 @@ class Backend:
         """End the spares and wait until no stream is left: those of clients end with these."""
         self.stock.close()
         await self.stock.wait_ended()
-        await self._source.close()
+        await self.source.close()
 
     def _failed(self, reason: str) -> None:
-        event(logging.ERROR, _FAILED[self._source.kind], backend=self.name, reason=reason)
+        event(logging.ERROR, _FAILED[self.source.kind], backend=self.name, reason=reason)
 
 
 def _source(options: BackendOptions) -> str:

@@ -14,7 +14,7 @@ from keyway.wire.errors import WireError
 from keyway.wire.header import FIRST_CONTROL_CALL, HEADER, HEADER_SIZE, Flags, chosen_version
 
 if TYPE_CHECKING:
-    from keyway.daemon.listener import Listener
+    from keyway.daemon.connection import Entrance
     from keyway.daemon.server import Daemon
 
 __all__ = ["ClientConnection"]
@@ -31,8 +31,8 @@ class ClientConnection(Connection):
     for the same host go out in one write, unread but for their headers. All others are looked at one by one.
     """
 
-    def __init__(self, daemon: Daemon, listener: Listener) -> None:
-        super().__init__(daemon, listener)
+    def __init__(self, daemon: Daemon, entrance: Entrance) -> None:
+        super().__init__(daemon, entrance)
         self._max_body = daemon.config.limits.body
         self._greeted = False
         self._rest = bytearray()

@@ -6,18 +6,30 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from keyway.daemon.service import Service
 from keyway.observe.log import event
 from keyway.transport.peer import has_hung_up
 
 if TYPE_CHECKING:
-    from keyway.daemon.listener import Listener
     from keyway.daemon.server import Daemon
+    from keyway.daemon.view import View
     from keyway.transport.peer import Peer
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Entrance"]
+
+
+class Entrance(Protocol):
+    """Where a connection came in.
+
+    Attributes:
+        name: Its name in the configuration.
+        view: What clients see that come in here.
+    """
+
+    name: str
+    view: View
 
 
 class Connection(asyncio.Protocol):
@@ -30,20 +42,21 @@ class Connection(asyncio.Protocol):
         service: What answers the native frames that the client's requests are, or become.
         since: When it connected, in seconds of the loop's clock.
         held: The work that is waited for; None if there is none.
+        entrance: Where it came in.
     """
 
     transport: asyncio.Transport
     write: Any
     """Takes whole native reply frames. An attribute, since a call more would be felt on the way of every reply."""
 
-    def __init__(self, daemon: Daemon, listener: Listener) -> None:
+    def __init__(self, daemon: Daemon, entrance: Entrance) -> None:
         self.peer: Peer | None = None
         self.since = 0.0
         self.held: asyncio.Task[None] | None = None
         self.daemon = daemon
-        self.listener = listener
+        self.entrance = entrance
         self._pauses: set[str] = set()
-        self.service = Service(daemon, self, listener.view)
+        self.service = Service(daemon, self, entrance.view)
 
     # From the loop
 

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyway.address import Address, Unix
+from keyway.backend.connection import Connection as Stream
+from keyway.backend.greeting import Greeting
+from keyway.backend.offered import OfferedSource
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.observe.log import event
@@ -21,7 +24,7 @@ from keyway.transport.connect import tune
 from keyway.transport.descriptor import DescriptorTransport
 from keyway.transport.errors import AddressError, TlsError
 from keyway.transport.listen import bound_address, listen
-from keyway.transport.peer import peer_of
+from keyway.transport.peer import Peer, peer_of
 from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
@@ -143,19 +146,45 @@ class Listener:
                 self._accept_more()
 
     async def _take(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        protocol = _PROTOCOLS[self.options.protocol](self._daemon, self)
-        if connection.family == socket.AF_VSOCK:
-            DescriptorTransport.over_socket(connection, protocol)
-        elif self._credentials is None:
-            await loop.connect_accepted_socket(lambda: protocol, connection)
+        if self.options.protocol == "offer":
+            greeting = Greeting()
+            self._keep(await self._accepted(connection, greeting), greeting)
         else:
-            await loop.connect_accepted_socket(
+            await self._accepted(connection, _PROTOCOLS[self.options.protocol](self._daemon, self))
+
+    async def _accepted(self, connection: socket.socket, protocol: asyncio.Protocol) -> asyncio.Transport:
+        loop = asyncio.get_running_loop()
+        if connection.family == socket.AF_VSOCK:
+            return DescriptorTransport.over_socket(connection, protocol)
+        if self._credentials is None:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
+        else:
+            transport, _ = await loop.connect_accepted_socket(
                 lambda: protocol,
                 connection,
                 ssl=self._credentials.context(),
                 ssl_handshake_timeout=self._daemon.config.limits.greeting,
             )
+        return transport
+
+    def _keep(self, transport: asyncio.Transport, greeting: Greeting) -> None:
+        """Give an offered stream to the backend that waits for it."""
+        peer = peer_of(transport.get_extra_info("socket"), transport.get_extra_info("peercert") or {})
+        for name, backend in self._daemon.backends.items():
+            source = backend.source
+            if isinstance(source, OfferedSource) and backend.options.offered in peer.names:
+                stream = Stream(name, f"{peer.certificate} at {peer.address}", transport)
+                greeting.serve(stream)
+                if source.add(stream, greeting):
+                    event(logging.INFO, "stream offered", listener=self.name, backend=name, **peer.facts())
+                else:
+                    self._refuse_offer(transport, peer, "enough streams wait already")
+                return
+        self._refuse_offer(transport, peer, f"no backend has offered = {' or '.join(peer.names) or 'its name'}")
+
+    def _refuse_offer(self, transport: asyncio.Transport, peer: Peer, reason: str) -> None:
+        event(logging.WARNING, "connection refused", listener=self.name, reason=reason, **peer.facts())
+        transport.abort()
 
     def _log_refused(self, connection: socket.socket, reason: str) -> None:
         try:

@@ -14,7 +14,7 @@ from keyway.p11kit import FRAME_HEADER, MAX_OPTIONS, DecodeError, Dialect, accep
 from keyway.wire.header import HEADER, HEADER_SIZE
 
 if TYPE_CHECKING:
-    from keyway.daemon.listener import Listener
+    from keyway.daemon.connection import Entrance
     from keyway.daemon.server import Daemon
 
 __all__ = ["P11KitConnection"]
@@ -28,8 +28,8 @@ _MECHANISM_LIST: Final = call_named("C_GetMechanismList").number
 class P11KitConnection(Connection):
     """Cuts a stream of p11-kit's protocol into messages and puts them before the same service that native frames go to."""
 
-    def __init__(self, daemon: Daemon, listener: Listener) -> None:
-        super().__init__(daemon, listener)
+    def __init__(self, daemon: Daemon, entrance: Entrance) -> None:
+        super().__init__(daemon, entrance)
         self._max_body = daemon.config.limits.body
         self._dialect: Dialect | None = None
         self._front: Front
@@ -135,11 +135,11 @@ class P11KitConnection(Connection):
             size, call, _, _, slot, _ = _UNPACK(data, at)
             at += HEADER_SIZE + size
             backend = self.service.backend_of(slot) if call == _MECHANISM_LIST else None
-            if backend is not None and self.listener.view.is_news((backend, self._dialect.version)):
+            if backend is not None and self.entrance.view.is_news((backend, self._dialect.version)):
                 event(
                     logging.INFO,
                     "mechanisms hidden by the client",
-                    listener=self.listener.name,
+                    listener=self.entrance.name,
                     backend=backend,
                     version=self._dialect.version,
                     count=len(hidden),

@@ -17,6 +17,7 @@ from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import Listener
+from keyway.daemon.offer import Offer
 from keyway.daemon.service import Service
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
@@ -41,6 +42,7 @@ class Daemon:
         tracing: Who is shown the calls that pass.
         clients: The open connections.
         listeners: Where clients connect.
+        offers: Where this gateway connects to, for clients to come that way.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
         idle_since: Since when there is no client, by that clock; None while there are some.
@@ -73,10 +75,11 @@ class Daemon:
         self.clients: set[Connection] = set()
         own = {"": config.listen.as_listener()} if config.listen is not None else {}
         self.listeners = [
-            Listener(self, name, options, View(config, options))
+            Listener(self, name, options, View(config, options.tokens, options.first_slot))
             for name, options in {**own, **config.listeners}.items()
         ]
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
+        self.offers = [Offer(self, name, options) for name, options in config.offers.items()]
         self._contexts: set[str] = set()
         self._context_count = 0
         self._idle = asyncio.Event()
@@ -97,6 +100,8 @@ class Daemon:
             raise
         for backend in self.backends.values():
             self.tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
+        for offer in self.offers:
+            self.tasks.start(offer.run(), f"offer {offer.name}")
         self.tasks.start(Janitor(self).run(), "janitor")
         event(logging.INFO, "ready", pid=os.getpid())
 
@@ -127,6 +132,8 @@ class Daemon:
     def _close_listeners(self) -> None:
         for listener in self.listeners:
             listener.close()
+        for offer in self.offers:
+            offer.close()
 
     async def _idle_or(self, hurry: asyncio.Event | None) -> None:
         loop = asyncio.get_running_loop()

@@ -9,14 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyway.address import Address, Unix
+from keyway.address import Tls
 from keyway.backend.command import Command, CommandSettings, run
-from keyway.backend.connection import Connection, connect
+from keyway.backend.connection import Connection, Dial, connect
 from keyway.backend.host import HostSettings
+from keyway.backend.offered import OfferedSource
 from keyway.backend.output import OutputReader
 from keyway.backend.remote import RemoteSource
 from keyway.backend.source import HostSource
+from keyway.backend.stream import StreamError
 from keyway.observe.log import event
+from keyway.transport.connect import connect as transport_connect
+from keyway.transport.errors import AddressError, ConnectError, TlsError
+from keyway.transport.tls import Credentials
 
 if TYPE_CHECKING:
     from keyway.backend.stream import Source
@@ -36,6 +41,9 @@ def source_of(
         binary: Path of keyway-host.
         environment: What processes inherit of the daemon's environment.
         initialize: Body of the C_Initialize that streams will be sent.
+
+    Raises:
+        AddressError: The files for TLS can't be used.
     """
     environment = {**environment, **options.environment}
     is_p11kit = options.protocol == "p11-kit"
@@ -52,8 +60,10 @@ def source_of(
         )
     if options.address is not None:
         where = str(options.address)
-        open_ = partial(connect, name, where, partial(_dial, options.address))
+        open_ = partial(connect, name, where, _dial(name, options))
         return RemoteSource(Connection.kind, where, open_, options.start_timeout, is_p11kit=is_p11kit)
+    if options.offered:
+        return OfferedSource(options.offered, options.start_timeout)
     assert options.module is not None
     host = HostSettings(
         name=name,
@@ -77,7 +87,28 @@ def _log_output(backend: str, message: str) -> Callable[[str], None]:
     return lambda line: event(logging.WARNING, message, backend=backend, text=line)
 
 
-async def _dial(address: Address, protocol: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
-    assert isinstance(address, Unix)
-    transport, _ = await asyncio.get_running_loop().create_unix_connection(protocol, address.path)
-    return transport
+def _dial(name: str, options: BackendOptions) -> Dial:
+    assert options.address is not None
+    credentials = None
+    if isinstance(options.address, Tls):
+        report = partial(event, logging.WARNING, "TLS files changed", backend=name)
+        try:
+            credentials = Credentials(options, is_server=False, report=lambda what: report(what=what))
+        except TlsError as error:
+            raise AddressError(f"backend {name}: {error}") from error
+    dial = partial(
+        transport_connect,
+        options.address,
+        credentials=credentials,
+        server_name=options.server_name,
+        seconds=options.start_timeout,
+    )
+
+    async def dialled(protocol: Callable[[], asyncio.Protocol]) -> asyncio.Transport:
+        try:
+            transport, _ = await dial(protocol)
+        except ConnectError as error:
+            raise StreamError(str(error)) from error
+        return transport
+
+    return dialled

@@ -27,7 +27,7 @@ from keyway.observe.log import event
 from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
-    from keyway.config import Config, ListenerOptions
+    from keyway.config import Config
     from keyway.daemon.binding import Binding
 
 __all__ = ["View"]
@@ -41,15 +41,16 @@ class View:
         rules: The configured tokens.
     """
 
-    def __init__(self, config: Config, options: ListenerOptions) -> None:
-        """Prepare the view of a listener's clients.
+    def __init__(self, config: Config, tokens: tuple[str, ...] = (), first_slot: int = -1) -> None:
+        """Prepare the view of those who come in at one place.
 
         Args:
             config: The configuration.
-            options: The listener's section of it.
+            tokens: PKCS #11 URIs of the tokens that they see; none for all.
+            first_slot: Number of their first slot; -1 for the numbers that the slots have anyway.
         """
         self.rules: Final = tuple(_rules(config))
-        self._selection = Selection(tuple(map(TokenFilter.parse, options.tokens)), options.first_slot)
+        self._selection = Selection(tuple(map(TokenFilter.parse, tokens)), first_slot)
         self._numbered = _numbered(config, self.rules)
         self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
         self._told: set[object] = set()
