@@ -1,0 +1,158 @@
+"""Offering this gateway's tokens to one that can't reach it: connections are opened from here, and served as if they had come in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from typing import TYPE_CHECKING, Final
+
+from keyway.daemon.client import ClientConnection
+from keyway.daemon.view import View
+from keyway.observe.log import event
+from keyway.transport.connect import connect
+from keyway.transport.errors import AddressError, ConnectError, TlsError
+from keyway.transport.tls import Credentials
+
+if TYPE_CHECKING:
+    from keyway.config import OfferOptions
+    from keyway.daemon.server import Daemon
+
+__all__ = ["Offer", "pause_after"]
+
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 60.0
+SETTLED: Final = 30.0
+"""Seconds after which a connection that nobody has taken counts as a success. One that is refused after the handshake ends at once."""
+DIAL_TIME: Final = 15.0
+"""Seconds that connecting may take."""
+
+
+def pause_after(failures: int, luck: float) -> float:
+    """Return how many seconds to wait after so many failures in a row.
+
+    Args:
+        failures: How many.
+        luck: From 0 to 1: so that many gateways do not come back in the same moment.
+    """
+    if failures == 0:
+        return 0.0
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE) * (0.5 + luck / 2)
+
+
+class Offer:
+    """Keeps some connections to a gateway waiting for its clients.
+
+    Attributes:
+        name: Its name in the configuration.
+        view: What clients see that come this way.
+    """
+
+    def __init__(self, daemon: Daemon, name: str, options: OfferOptions) -> None:
+        """Describe it; `run` opens the connections."""
+        self.name = name
+        self.view = View(daemon.config, options.tokens, options.first_slot)
+        self._daemon = daemon
+        self._options = options
+        self._waiting: set[OfferedConnection] = set()
+        self._missing = asyncio.Event()
+        self._failures = 0
+        self._is_up = False
+        self._is_closed = False
+        try:
+            self._credentials = Credentials(options, is_server=False, report=self._report)
+        except TlsError as error:
+            raise AddressError(f"{options.to}: {error}") from error
+
+    async def run(self) -> None:
+        """Connect whenever a connection is missing; runs until cancelled."""
+        while True:
+            while len(self._waiting) < self._options.spares:
+                await asyncio.sleep(pause_after(self._failures, random.random()))  # noqa: S311
+                await self._open()
+            self._missing.clear()
+            await self._missing.wait()
+
+    def close(self) -> None:
+        """End the connections that wait. Those that have been taken stay."""
+        self._is_closed = True
+        for connection in list(self._waiting):
+            connection.abort()
+
+    def taken(self, connection: OfferedConnection) -> None:
+        """Note that a client uses a connection from here on."""
+        self._failures = 0
+        self._waiting.discard(connection)
+        self._missing.set()
+
+    def lost(self, connection: OfferedConnection) -> None:
+        """Note that a connection has ended."""
+        if connection not in self._waiting:
+            return
+        self._waiting.discard(connection)
+        if not self._is_closed:
+            self._failed("the connection was closed", self._daemon.now() - connection.opened >= SETTLED)
+        self._missing.set()
+
+    async def _open(self) -> None:
+        options = self._options
+        try:
+            _, connection = await connect(
+                options.to,
+                lambda: OfferedConnection(self._daemon, self),
+                credentials=self._credentials,
+                server_name=options.server_name,
+                seconds=DIAL_TIME,
+            )
+        except ConnectError as error:
+            self._failed(str(error))
+            return
+        if connection.transport.is_closing():
+            return
+        self._waiting.add(connection)
+        if not self._is_up:
+            self._is_up = True
+            event(logging.INFO, "tokens offered", offer=self.name, to=str(options.to))
+
+    def _failed(self, reason: str, was_settled: bool = False) -> None:
+        self._failures = 1 if was_settled else self._failures + 1
+        # Told once until it works again: the attempts go on.
+        if self._is_up or self._failures == 1:
+            event(logging.WARNING, "tokens not offered", offer=self.name, to=str(self._options.to), reason=reason)
+        self._is_up = False
+
+    def _report(self, what: str) -> None:
+        event(logging.WARNING, "TLS files changed", offer=self.name, what=what)
+
+
+class OfferedConnection(ClientConnection):
+    """A connection that was opened from here, and waits for the gateway at the other end to use it.
+
+    Attributes:
+        opened: When it was connected, in seconds of the loop's clock.
+    """
+
+    def __init__(self, daemon: Daemon, offer: Offer) -> None:
+        super().__init__(daemon, offer)
+        self._offer = offer
+        self._is_taken = False
+        self.opened = daemon.now()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a client as long as it takes."""
+        super().connection_made(transport)
+        self.since = math.inf
+
+    def data_received(self, data: bytes) -> None:
+        """Take the first byte for the sign that a client is there."""
+        if not self._is_taken:
+            self._is_taken = True
+            self.since = self.daemon.now()
+            self._offer.taken(self)
+        super().data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the offer."""
+        super().connection_lost(exc)
+        self._offer.lost(self)

@@ -1,0 +1,140 @@
+"""A gateway that can't be reached offers its tokens to one that can."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.authority import Authority, Pair
+from tests.daemon.conftest import LOG
+from tests.daemon.harness import RunningDaemon, softhsm, until
+from tests.daemon.raw import RawClient
+from tests.daemon.tokens import make
+
+from keyway.cryptoki import Null, Room
+from keyway.daemon.offer import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+
+SPARES = 2
+
+
+@pytest.fixture
+def authority(home):
+    return Authority(home)
+
+
+@pytest.fixture
+def inner_home():
+    with tempfile.TemporaryDirectory(prefix="kt-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def start_outer(start, authority):
+    """Starts the gateway that clients reach, on the same port each time."""
+    port = 0
+
+    def begin() -> RunningDaemon:
+        nonlocal port
+        daemon = start(
+            '[backend.inner]\noffered = "site-3"\n[listener.offers]\nprotocol = "offer"\n'
+            f'address = "tls://127.0.0.1:{port}"\nca = "{authority.file}"\n{authority.issue("outer.test").options}'
+        )
+        port = port_of(daemon)
+        return daemon
+
+    return begin
+
+
+@pytest.fixture
+def start_inner(inner_home, authority):
+    """Starts gateways with a SoftHSM that offer its tokens."""
+    daemons = []
+
+    def begin(outer: RunningDaemon, pair: Pair, name: str = "outer.test") -> RunningDaemon:
+        daemon = RunningDaemon(
+            inner_home,
+            f'{LOG}{softhsm(inner_home)}[offer.outer]\nto = "tls://127.0.0.1:{port_of(outer)}"\n'
+            f'server_name = "{name}"\nspares = {SPARES}\nca = "{authority.file}"\n{pair.options}',
+        )
+        daemons.append(daemon)
+        return daemon
+
+    yield begin
+    for daemon in daemons:
+        assert daemon.stop() == 0
+        assert daemon.events("internal error") == []
+        assert "Traceback" not in daemon.log()
+
+
+def port_of(daemon: RunningDaemon) -> int:
+    return next(int(e["address"].rpartition(":")[2]) for e in daemon.events("listening") if "tls" in e["address"])
+
+
+def sees_token(outer: RunningDaemon, label: bytes) -> bool:
+    with RawClient(outer.socket) as client:
+        rv, _ = client.call("C_Initialize", 0, Null(), b"test")
+        if rv:
+            return False
+        (count,) = client.good("C_GetSlotList", 1, Room(0, False))
+        (slots,) = client.good("C_GetSlotList", 1, Room(count.count, True))
+        labels = [client.good("C_GetTokenInfo", True, target=slot)[0].label.rstrip() for slot in slots.data or ()]
+        return label in labels
+
+
+def test_the_tokens_are_used_through_the_other_gateway(start_outer, start_inner, authority):
+    outer = start_outer()
+    inner = start_inner(outer, authority.issue("site-3"))
+    make(inner, "behind")
+    until(lambda: len(outer.events("stream offered")) >= SPARES, "streams are offered")
+    # More contexts at a time than streams wait: each one that is taken is replaced.
+    clients = [RawClient(outer.socket) for _ in range(SPARES * 3)]
+    try:
+        for client in clients:
+            client.initialize()
+        assert len(inner.contexts()) == len(clients)
+        assert sees_token(outer, b"behind")
+    finally:
+        for client in clients:
+            client.socket.close()
+    until(lambda: not inner.contexts(), "the contexts end with their clients")
+
+
+def test_it_comes_back_by_itself_when_the_other_gateway_was_away(start_outer, start_inner, authority):
+    outer = start_outer()
+    inner = start_inner(outer, authority.issue("site-3"))
+    make(inner, "behind")
+    until(lambda: sees_token(outer, b"behind"), "the token is offered")
+    assert outer.stop() == 0
+    until(lambda: inner.events("tokens not offered"), "the loss is in the log")
+    outer = start_outer()
+    until(lambda: sees_token(outer, b"behind"), "the token is offered again")
+
+
+def test_a_stranger_can_offer_nothing(start_outer, start_inner, authority):
+    outer = start_outer()
+    start_inner(outer, authority.issue("site-4"))
+    until(lambda: outer.events("connection refused"), "the refusal is in the log")
+    refused = outer.events("connection refused")[0]
+    assert refused["reason"] == "no backend has offered = site-4"
+    assert refused["certificate"] == "site-4"
+    assert not sees_token(outer, b"behind")
+
+
+def test_a_gateway_of_another_name_is_not_offered_to(start_outer, start_inner, authority):
+    outer = start_outer()
+    inner = start_inner(outer, authority.issue("site-3"), name="else.test")
+    until(lambda: inner.events("tokens not offered"), "the failure is in the log")
+    assert "certificate is refused" in inner.events("tokens not offered")[0]["reason"]
+    assert not outer.events("stream offered")
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_pauses_grow_up_to_a_limit(failures, luck):
+    pause = pause_after(failures, luck)
+    assert pause <= LONGEST_PAUSE
+    if failures:
+        assert pause >= FIRST_PAUSE / 2
+        assert pause_after(failures + 1, luck) >= pause
+    else:
+        assert pause == 0
