@@ -81,10 +81,11 @@ class RemoteSource:
             kind = StreamError if isinstance(stream, Command) and stream.status in NOT_RUN else HungUp
             raise kind(f"{self._what}: it {how}") from error
         except StreamError as error:
-            is_closed = stream.is_gone
+            if stream.is_gone:
+                raise StreamError(f"{self._what}: it {await stream.wait_ended(LAST_WORDS)}") from error
             stream.kill()
-            how = await stream.wait_ended(LAST_WORDS)
-            raise StreamError(f"{self._what}: it {how if is_closed else error}") from error
+            await stream.wait_ended(LAST_WORDS)
+            raise StreamError(f"{self._what}: it {error}") from error
         except BaseException:
             stream.kill()
             await stream.wait_ended(LAST_WORDS)

@@ -1,0 +1,153 @@
+"""Far ends that break, hang, or are not there: a clear error, and a new attempt with the next call."""
+
+import os
+import signal
+
+import pytest
+from tests.back.remotes import KINDS, section
+from tests.daemon.harness import until
+from tests.daemon.raw import RawClient
+from tests.daemon.tokens import login, open_session, slot_of, slots
+
+from keyway.cryptoki import RV
+
+
+@pytest.fixture(params=KINDS)
+def reached(request, start, far):
+    """A gateway, and a client of it with a session at the far end."""
+    daemon = start(far.section(request.param))
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        open_session(client, slot_of(client, "demo"))
+        yield far, daemon, client
+
+
+def test_a_far_end_that_dies_in_a_call(reached):
+    far, daemon, client = reached
+    slot = slot_of(client, "demo")
+    worker = far.worker(daemon)
+    os.kill(worker, signal.SIGSTOP)
+    client.send_call("C_GetSessionInfo", True, target=1)
+    until(lambda: daemon.contexts()[0]["in_flight"], "the call is under way")
+    os.kill(worker, signal.SIGKILL)
+    far.come_back()
+    assert client.receive().header.rv == RV.CKR_DEVICE_ERROR
+    assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_REMOVED
+    open_session(client, slot, 2)
+    login(client, 2)
+    assert client.good("C_GetSessionInfo", True, target=2)[0].slot == slot
+    until(lambda: daemon.events(f"{far.log_kind} ended"), "the loss is reported")
+    (ended,) = daemon.events(f"{far.log_kind} ended")
+    assert ended["calls"] == "C_GetSessionInfo"
+    assert ended["backend"] == "far"
+    assert any(words in ended["how"] for words in ("SIGKILL", "status 255", "closed by the other end", "broke: "))
+    assert daemon.status()["backends"]["far"]["crashes"] == 1
+
+
+@pytest.mark.parametrize("reached", sorted({*KINDS} - {"gateway"}), indirect=True)
+def test_calls_that_can_be_repeated_are(reached):
+    far, daemon, client = reached
+    slot = slot_of(client, "demo")
+    worker = far.worker(daemon)
+    os.kill(worker, signal.SIGSTOP)
+    client.send_call("C_GetSlotInfo", True, target=slot)
+    until(lambda: daemon.contexts()[0]["in_flight"], "the call is under way")
+    os.kill(worker, signal.SIGKILL)
+    far.come_back()
+    assert client.receive().header.rv == RV.CKR_OK
+
+
+def test_a_far_end_that_hangs_in_a_call(start, far):
+    daemon = start(far.section("server", call_timeout=1))
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        slot = slot_of(client, "demo")
+        open_session(client, slot)
+        worker = far.worker(daemon)
+        os.kill(worker, signal.SIGSTOP)
+        assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_ERROR
+        os.kill(worker, signal.SIGKILL)
+        open_session(client, slot, 2)
+    assert [timed["call"] for timed in daemon.events("call timed out")] == ["C_GetSessionInfo"]
+    assert [ended["how"] for ended in daemon.events("connection ended")] == [
+        "was closed from here (C_GetSessionInfo took too long)"
+    ]
+
+
+class TestBesideAnother:
+    """A backend that can't be reached, beside a SoftHSM that must not notice."""
+
+    @pytest.fixture
+    def begin(self, start, good):
+        def begin(**options):
+            return start(good + RULES + section("far", **options))
+
+        return begin
+
+    @pytest.mark.parametrize(
+        ("command", "reason"),
+        [
+            (["/nowhere/ssh"], "/nowhere/ssh: No such file or directory"),
+            (["/etc"], "/etc: Permission denied"),
+            (["sh", "-c", "exit 3"], "sh: it exited with status 3"),
+            (["sh", "-c", "head -c1 >/dev/null; echo no key >&2; exit 4"], "sh: it exited with status 4: no key"),
+            (["sh", "-c", "printf 'no\\nend' >&2; exit 255"], "sh: it exited with status 255: end"),
+            (["sh", "-c", "kill -9 $$"], "sh: it was killed by SIGKILL"),
+            (
+                ["sh", "-c", "echo Welcome, traveller; cat"],
+                "sh: it does not speak the protocol \"p11-kit\": it began with b'Welcome, traveller\\n'",
+            ),
+            (
+                ["sh", "-c", "exec >&- <&-; echo closed >&2; sleep 1000"],
+                "sh: it was killed by SIGKILL: closed (it did not end)",
+            ),
+            (["sleep", "1000"], "sleep: no answer in 0.5 s"),
+            (
+                ["ssh", "-F", "/dev/null", "-p", "1", "127.0.0.1", "true"],
+                "ssh: it exited with status 255: ssh: connect to ",
+            ),
+        ],
+    )
+    def test_a_command_that_does_not_work(self, begin, command, reason):
+        daemon = begin(command=command, start_timeout=0.5 if "sleep" in command else 20)
+        check(daemon, "command does not answer", reason)
+        until(lambda: daemon.status()["backends"]["far"]["hosts"] == 0, "no process is left")
+
+    def test_nobody_is_there(self, begin, home):
+        daemon = begin(address=f"unix:{home}/nobody", protocol="p11-kit")
+        check(daemon, "connection can't be made", f"unix:{home}/nobody: No such file or directory")
+
+    def test_the_other_protocol_is_spoken_there(self, start, home, good, far):
+        daemon = start(good + RULES + far.section("server", protocol="keyway"))
+        address = f"unix:{home}/far.sock"
+        check(
+            daemon,
+            "connection can't be made",
+            f"{address}: it does not speak the protocol \"keyway\": it began with b'\\x00'",
+        )
+
+    def test_the_native_wire_is_spoken_there(self, start, home, good, far):
+        daemon = start(good + RULES + far.section("gateway", protocol="p11-kit"))
+        check(daemon, "connection can't be made", f"unix:{home}/far-gateway/k.sock: it was closed by the other end")
+
+
+RULES = '[token.good]\nbackend = "good"\nlabel = "good"\n[token.demo]\nbackend = "far"\nlabel = "demo"\n'
+GOOD, DEMO = 0, 1
+
+
+def check(daemon, event, reason):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        for _ in range(50):
+            assert slots(client) == (GOOD,)
+        assert client.call("C_OpenSession", 4, 1, target=DEMO)[0] == RV.CKR_TOKEN_NOT_PRESENT
+        open_session(client, GOOD, 2)
+    errors = daemon.events(event)
+    assert errors
+    # Each attempt costs a connection, so there are pauses.
+    assert len(errors) < 8
+    assert {error["backend"] for error in errors} == {"far"}
+    assert all(error["reason"].startswith(reason) for error in errors), errors
+    told = daemon.status()["backends"]["far"]
+    assert told["error"].startswith(reason)
+    assert told["failures"]
