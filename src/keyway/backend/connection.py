@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from keyway.backend.greeting import Greeting, describe_error
-from keyway.backend.stream import Stream, StreamError
+from keyway.backend.stream import Stream
 
 __all__ = ["Connection", "Dial", "connect"]
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Transport]]
-"""Makes a connection with a protocol of its own. Raises OSError."""
+"""Makes a connection with a protocol of its own. Raises StreamError."""
 
 
 class Connection(Stream):
@@ -71,10 +71,6 @@ async def connect(name: str, address: str, dial: Dial) -> tuple[Connection, Gree
         StreamError: Nobody is there.
     """
     greeting = Greeting()
-    try:
-        transport = await dial(lambda: greeting)
-    except OSError as error:
-        raise StreamError(f"{address}: {describe_error(error)}") from error
-    stream = Connection(name, address, transport)
+    stream = Connection(name, address, await dial(lambda: greeting))
     greeting.serve(stream)
     return stream, greeting
