@@ -154,9 +154,6 @@ class Daemon:
         self.clients.add(client)
         self._idle.clear()
         self.idle_since = None
-        known: Peer | None = transport.get_extra_info("peer")
-        if known is not None:
-            return known
         connection: socket.socket | None = transport.get_extra_info("socket")
         if connection is None:
             return Peer(transport="stdio")
