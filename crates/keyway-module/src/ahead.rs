@@ -344,3 +344,278 @@ const fn is_lasting(rv: u64) -> bool {
         CKR_OK | CKR_ATTRIBUTE_SENSITIVE | CKR_ATTRIBUTE_TYPE_INVALID | CKR_BUFFER_TOO_SMALL
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyway_wire::encode_reply;
+    use keyway_wire::generated::attribute::{CKA_CLASS, CKA_ID, CKA_LABEL, CKA_VALUE, CKA_WRAP_TEMPLATE};
+    use keyway_wire::generated::rv::{CKR_DEVICE_ERROR, CKR_OBJECT_HANDLE_INVALID};
+
+    const OBJECTS: [u64; 100] = {
+        let mut objects = [0; 100];
+        let mut index = 0;
+        while index < 100 {
+            objects[index] = 1_000 + index as u64;
+            index += 1;
+        }
+        objects
+    };
+    const STAMP: Stamp = Stamp { changes: 3, news: 5 };
+
+    fn template(entries: &[(u64, AttributeValue<'static>)]) -> Template<'static> {
+        let entry = |(attribute, value): &(u64, AttributeValue<'static>)| Attribute {
+            attribute: *attribute,
+            value: value.clone(),
+        };
+        Template::Attributes(entries.iter().map(entry).collect())
+    }
+
+    fn lengths(attribute: u64) -> Query {
+        Query::of(1, &template(&[(attribute, AttributeValue::Null(0))])).expect("a query that is read ahead")
+    }
+
+    fn values(attribute: u64, length: u64) -> Query {
+        Query::of(1, &template(&[(attribute, AttributeValue::RoomBytes(length))])).expect("a query that is read ahead")
+    }
+
+    fn reply(entries: &[(u64, AttributeValue<'static>)]) -> Vec<u8> {
+        let mut body = Vec::new();
+        let row = call(C_GETATTRIBUTEVALUE).expect("a call");
+        encode_reply(row, &[Value::Template(template(entries))], &mut body).expect("a reply");
+        body
+    }
+
+    /// The token's answer to a query for the length of CKA_ID, and to the one that follows.
+    fn three() -> (Vec<u8>, Vec<u8>) {
+        (
+            reply(&[(CKA_ID, AttributeValue::Null(3))]),
+            reply(&[(CKA_ID, AttributeValue::Bytes(b"abc"))]),
+        )
+    }
+
+    fn ok(body: &[u8]) -> Answer<'_> {
+        Answer { rv: CKR_OK, body }
+    }
+
+    /// An application that has asked for the length of CKA_ID, and then for its value, of the first object.
+    fn taught() -> Ahead {
+        let (length, value) = three();
+        let mut ahead = Ahead::default();
+        ahead.turn_to(0);
+        assert_eq!(
+            ahead.batch(&OBJECTS, &lengths(CKA_ID)),
+            None,
+            "there may be one object only"
+        );
+        ahead.note(&lengths(CKA_ID), ok(&length));
+        assert_eq!(ahead.batch(&OBJECTS, &values(CKA_ID, 3)), None);
+        ahead.note(&values(CKA_ID, 3), ok(&value));
+        ahead
+    }
+
+    /// Turns to an object and reads ahead; all answers are the same.
+    fn read(ahead: &mut Ahead, at: usize, now: Instant) -> Batch {
+        let (length, value) = three();
+        ahead.turn_to(at);
+        let batch = ahead.batch(&OBJECTS, &lengths(CKA_ID)).expect("a batch");
+        let found = Found {
+            answer: ok(&length),
+            followed: Some(ok(&value)),
+        };
+        ahead.keep(
+            &batch,
+            &vec![vec![found; batch.queries.len()]; batch.objects.len()],
+            STAMP,
+            now,
+        );
+        ahead.note(&lengths(CKA_ID), ok(&length));
+        batch
+    }
+
+    fn take(ahead: &mut Ahead, at: usize, query: &Query, now: Instant) -> Option<Vec<u8>> {
+        ahead.turn_to(at);
+        let kept = ahead.take(OBJECTS[at], query, STAMP, now)?;
+        ahead.note(query, ok(&kept.body));
+        Some(kept.body)
+    }
+
+    #[test]
+    fn which_queries_are_read_ahead() {
+        let of = |entries: &[(u64, AttributeValue<'static>)]| Query::of(1, &template(entries));
+        let follows = |entries: &[(u64, AttributeValue<'static>)]| of(entries).map(|query| query.follow);
+        let null = AttributeValue::Null(0);
+        assert_eq!(follows(&[(CKA_ID, null.clone())]), Some(true));
+        assert_eq!(
+            follows(&[(CKA_ID, null.clone()), (CKA_LABEL, null.clone())]),
+            Some(true)
+        );
+        assert_eq!(follows(&[(CKA_ID, AttributeValue::RoomBytes(9))]), Some(false));
+        assert_eq!(follows(&[(CKA_CLASS, AttributeValue::RoomNumbers(1))]), Some(false));
+        // The length of a secret is none, but its value is.
+        assert_eq!(follows(&[(CKA_VALUE, null.clone())]), Some(false));
+        assert_eq!(
+            follows(&[(CKA_ID, null.clone()), (CKA_VALUE, null.clone())]),
+            Some(false)
+        );
+        for refused in [
+            &[(CKA_VALUE, AttributeValue::RoomBytes(32))][..],
+            &[(CKA_WRAP_TEMPLATE, null.clone())],
+            &[(0x8000_0001, null.clone())],
+            &[(CKA_OTP_COUNTER, AttributeValue::RoomBytes(8))],
+            &[(CKA_ID, AttributeValue::RoomBytes(ROOM + 1))],
+            &[
+                (CKA_ID, AttributeValue::RoomBytes(u64::MAX)),
+                (CKA_LABEL, AttributeValue::RoomBytes(u64::MAX)),
+            ],
+            &[],
+        ] {
+            assert_eq!(of(refused), None, "{refused:?}");
+        }
+        assert_eq!(Query::of(1, &Template::Null(3)), None);
+    }
+
+    #[test]
+    fn what_was_asked_about_one_object_is_asked_about_the_next_ones() {
+        let (now, (length, value)) = (Instant::now(), three());
+        let mut ahead = taught();
+        let batch = read(&mut ahead, 1, now);
+        assert_eq!(
+            (batch.queries, batch.objects),
+            (vec![lengths(CKA_ID)], OBJECTS[1..5].to_vec())
+        );
+        // The answer to the query itself is not kept, and what follows is.
+        assert_eq!(take(&mut ahead, 1, &lengths(CKA_ID), now), None);
+        assert_eq!(take(&mut ahead, 1, &values(CKA_ID, 3), now), Some(value.clone()));
+        assert_eq!(take(&mut ahead, 2, &lengths(CKA_ID), now), Some(length.clone()));
+        assert_eq!(take(&mut ahead, 2, &lengths(CKA_ID), now), None, "once");
+        assert_eq!(take(&mut ahead, 2, &values(CKA_ID, 4), now), None, "another room");
+        assert_eq!(take(&mut ahead, 2, &values(CKA_ID, 3), now), Some(value));
+        assert_eq!(take(&mut ahead, 5, &lengths(CKA_ID), now), None);
+    }
+
+    #[test]
+    fn more_is_read_ahead_while_it_is_wanted_and_nothing_when_it_is_not() {
+        let now = Instant::now();
+        let mut ahead = taught();
+        let mut at = 1;
+        for expected in [4, 16, 64, 15] {
+            let batch = read(&mut ahead, at, now);
+            assert_eq!(batch.objects, OBJECTS[at..at + expected]);
+            assert!(take(&mut ahead, at, &values(CKA_ID, 3), now).is_some());
+            for at in at + 1..at + expected {
+                assert!(take(&mut ahead, at, &lengths(CKA_ID), now).is_some());
+                assert!(take(&mut ahead, at, &values(CKA_ID, 3), now).is_some());
+            }
+            at += expected;
+        }
+        let mut ahead = taught();
+        for expected in [4, 1] {
+            assert_eq!(read(&mut ahead, at - 50, now).objects.len(), expected);
+            at -= 10;
+        }
+        ahead.turn_to(90);
+        assert_eq!(ahead.batch(&OBJECTS, &lengths(CKA_ID)), None);
+    }
+
+    #[test]
+    fn an_answer_does_not_outlive_what_it_is_about() {
+        let now = Instant::now();
+        let query = lengths(CKA_ID);
+        for (stamp, later, kept) in [
+            (STAMP, LIFETIME / 2, true),
+            (STAMP, LIFETIME, false),
+            (Stamp { changes: 4, ..STAMP }, Duration::ZERO, false),
+            (Stamp { news: 6, ..STAMP }, Duration::ZERO, false),
+        ] {
+            let mut ahead = taught();
+            read(&mut ahead, 1, now);
+            ahead.turn_to(2);
+            let taken = ahead.take(OBJECTS[2], &query, stamp, now + later);
+            assert_eq!(taken.is_some(), kept, "{stamp:?} {later:?}");
+        }
+        // What has changed does not come back.
+        let mut ahead = taught();
+        read(&mut ahead, 1, now);
+        ahead.turn_to(2);
+        assert_eq!(ahead.take(OBJECTS[2], &query, Stamp::default(), now), None);
+        assert_eq!(ahead.take(OBJECTS[2], &query, STAMP, now), None);
+    }
+
+    #[test]
+    fn a_query_that_turns_up_later_is_read_for_the_objects_at_hand() {
+        let now = Instant::now();
+        let mut ahead = taught();
+        read(&mut ahead, 1, now);
+        assert!(take(&mut ahead, 2, &lengths(CKA_ID), now).is_some());
+        let batch = ahead.batch(&OBJECTS, &lengths(CKA_LABEL)).expect("a batch");
+        assert_eq!(batch.queries, [lengths(CKA_LABEL)]);
+        assert_eq!(batch.objects, OBJECTS[2..5]);
+        let (length, _) = three();
+        let found = Found {
+            answer: ok(&length),
+            followed: None,
+        };
+        ahead.keep(&batch, &[vec![found], vec![found], vec![found]], STAMP, now);
+        assert!(take(&mut ahead, 3, &lengths(CKA_LABEL), now).is_some());
+        assert!(
+            take(&mut ahead, 3, &lengths(CKA_ID), now).is_some(),
+            "what was there stays"
+        );
+    }
+
+    #[test]
+    fn what_is_asked_twice_is_read_twice() {
+        let (now, (length, _)) = (Instant::now(), three());
+        let mut ahead = taught();
+        ahead.note(&lengths(CKA_ID), ok(&length));
+        ahead.turn_to(1);
+        let batch = ahead.batch(&OBJECTS, &lengths(CKA_ID)).expect("a batch");
+        assert_eq!(batch.queries, [lengths(CKA_ID), lengths(CKA_ID)]);
+        let found = Found {
+            answer: ok(&length),
+            followed: None,
+        };
+        ahead.keep(&batch, &[vec![found; 2], vec![found; 2]], STAMP, now);
+        ahead.note(&lengths(CKA_ID), ok(&length));
+        for (at, times) in [(1, 1), (2, 2)] {
+            for _ in 0..times {
+                assert!(take(&mut ahead, at, &lengths(CKA_ID), now).is_some());
+            }
+            assert_eq!(take(&mut ahead, at, &lengths(CKA_ID), now), None);
+        }
+    }
+
+    #[test]
+    fn answers_about_the_session_or_the_token_are_not_kept() {
+        let now = Instant::now();
+        for rv in [CKR_OBJECT_HANDLE_INVALID, CKR_DEVICE_ERROR] {
+            let mut ahead = taught();
+            ahead.turn_to(1);
+            let batch = ahead.batch(&OBJECTS, &lengths(CKA_ID)).expect("a batch");
+            let found = Found {
+                answer: Answer { rv, body: b"" },
+                followed: None,
+            };
+            ahead.keep(&batch, &vec![vec![found]; 4], STAMP, now);
+            assert_eq!(take(&mut ahead, 2, &lengths(CKA_ID), now), None);
+        }
+    }
+
+    #[test]
+    fn a_token_that_answers_for_fewer_objects_is_asked_about_fewer() {
+        let (now, (length, _)) = (Instant::now(), three());
+        let mut ahead = taught();
+        ahead.turn_to(1);
+        let batch = ahead.batch(&OBJECTS, &lengths(CKA_ID)).expect("a batch");
+        let found = Found {
+            answer: ok(&length),
+            followed: None,
+        };
+        ahead.keep(&batch, &[vec![found], vec![found]], STAMP, now);
+        assert!(take(&mut ahead, 2, &lengths(CKA_ID), now).is_some());
+        ahead.turn_to(3);
+        let batch = ahead.batch(&OBJECTS, &lengths(CKA_ID)).expect("a batch");
+        assert_eq!(batch.objects.len(), 2 * STEP);
+    }
+}

@@ -1,5 +1,6 @@
 //! A context against a daemon in miniature: what needs a connection that breaks, or replies in a chosen order.
 
+mod ahead;
 mod fusion;
 mod loss;
 mod replies;
