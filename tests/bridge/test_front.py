@@ -181,7 +181,7 @@ def test_a_client_that_speaks_an_old_version_may_order_an_empty_buffer() -> None
 
 def test_values_that_need_more_bytes_there_than_here(monkeypatch: pytest.MonkeyPatch) -> None:
     front = Front(NEWEST)
-    body = encode_request(NEWEST, call_named("C_SeedRandom"), 1, (bytes(100),))
+    body = encode_request(NEWEST, call_named("C_Login"), 1, (1, bytes(100)))
     monkeypatch.setattr("keyway.wire.codec.MAX_BODY", 100)
     with pytest.raises(DecodeError) as refused:
         front.request(1, body)

@@ -247,8 +247,7 @@ class Back:
             self._sessions.closed(asked.held[0])
         elif call in _CLOSING_ALL and is_ok:
             slot = asked.header[4] if call is _CLOSE_ALL_SESSIONS else None
-            for session in self._sessions.closed_all(slot, asked.at):
-                self._go_on(session)
+            self._sessions.closed_all(slot, asked.at)
         for session in asked.held:
             session.holds -= 1
             self._go_on(session)

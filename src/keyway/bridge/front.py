@@ -1,8 +1,9 @@
 """A p11-kit client in front of the native side (docs/p11-kit-wire.md, section 8)."""
 
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
+from keyway.bridge.express_front import REPLIES, REQUESTS
 from keyway.cryptoki import RV, Numbers, Value, call_named
 from keyway.p11kit import DecodeError, Dialect, EncodeError, Frame, Reply, Request, decode_request, encode_error
 from keyway.p11kit import encode_reply as encode_message
@@ -19,12 +20,8 @@ _MECHANISM_LIST: Final = call_named("C_GetMechanismList")
 _UNSOLICITED: Final = Flags.REPLY | Flags.POSTED
 
 
-class _Asked(NamedTuple):
-    """A call that is not answered yet: the client's number for it, the call without what it carried, and the session it may open."""
-
-    code: int
-    request: Request
-    session: int
+_Asked: TypeAlias = tuple[int, Request, int]
+"""A call that is not answered yet: the client's code for it, the call without what it carried, and the session that it may open."""
 
 
 class Front:
@@ -44,6 +41,7 @@ class Front:
         self.application = application
         self.hidden: frozenset[int] = frozenset()
         self._dialect = dialect
+        self._ways = REQUESTS[dialect.version]
         self._asked: dict[int, _Asked] = {}
         self._last_id = 0
         self._last_session = 0
@@ -65,6 +63,14 @@ class Front:
         """
         if code == 0:
             raise DecodeError("a request has the code 0")
+        way = self._ways.get(body[:4])
+        if way is not None:
+            id_ = self._last_id + 1
+            frame = way.take(body, id_)
+            if frame is not None:
+                self._last_id = id_
+                self._asked[id_] = (code, way.request, 0)
+                return frame
         request = decode_request(self._dialect, body)
         call = request.call
         values = request.values
@@ -81,7 +87,7 @@ class Front:
             raise DecodeError(str(error), RV.CKR_HOST_MEMORY) from None
         self._last_session = session or self._last_session
         self._last_id += 1
-        self._asked[self._last_id] = _Asked(code, _kept(request), session)
+        self._asked[self._last_id] = (code, _kept(request), session)
         header = HEADER.pack(len(native.body), call.number, 0, self._last_id, request.target, native.object)
         return header + native.body
 
@@ -109,7 +115,12 @@ class Front:
             asked = self._asked.pop(id_, None)
             if asked is None:
                 raise WireError("the reply answers no call")
-            messages.append(pack_message(Frame(asked.code, self._message(asked, rv, data[start:at]))))
+            code, request, session = asked
+            way = None if rv else REPLIES.get(request.id)
+            message = None if way is None else way(data, start, at, code)
+            if message is None:
+                message = pack_message(Frame(code, self._message(request, session, rv, data[start:at])))
+            messages.append(message)
         return b"".join(messages)
 
     def error(self, code: int, rv: int) -> bytes:
@@ -121,11 +132,10 @@ class Front:
         """
         return pack_message(Frame(code, encode_error(rv)))
 
-    def _message(self, asked: _Asked, rv: int, body: bytes) -> bytes:
-        request = asked.request
+    def _message(self, request: Request, session: int, rv: int, body: bytes) -> bytes:
         try:
             values = decode_reply(request.call, body)
-            message = encode_message(self._dialect, request, Reply(rv, values, 0 if rv else asked.session))
+            message = encode_message(self._dialect, request, Reply(rv, values, 0 if rv else session))
         except (WireError, EncodeError):
             # The module's side has sent what no reply may hold; the call has an end all the same.
             return encode_error(RV.CKR_DEVICE_ERROR)

@@ -90,7 +90,7 @@ class Sessions(Generic[_Waiting]):
             del self._open[session.name]
             del self._by_handle[session.handle]
 
-    def closed_all(self, slot: int | None, at: int) -> list[Session[_Waiting]]:
+    def closed_all(self, slot: int | None, at: int) -> None:
         """Forget the sessions that were asked for before a moment.
 
         Args:
@@ -103,7 +103,6 @@ class Sessions(Generic[_Waiting]):
         closed = [session for session in self._open.values() if session.since < at and slot in (None, session.slot)]
         for session in closed:
             self.closed(session)
-        return closed
 
     def of_slot(self, slot: int) -> list[Session[_Waiting]]:
         """Return the open sessions of a slot."""

@@ -1,0 +1,159 @@
+"""The short ways give byte by byte what the values give, for usual, unusual and damaged input; and the usual input takes them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from tests.bridge.ends import messages
+from tests.p11kit import strategies
+from tests.wire import strategies as wire
+
+from keyway.bridge import Front
+from keyway.bridge.express_front import REPLIES, REQUESTS
+from keyway.cryptoki import RV, Fill, Mechanism, Null, Numbers, ObjectsRoom, Output, Room, Unchanged, call_named
+from keyway.p11kit import (
+    DIALECTS,
+    MESSAGES,
+    DecodeError,
+    Dialect,
+    EncodeError,
+    Message,
+    Reply,
+    Request,
+    decode_request,
+    encode_error,
+    encode_reply,
+    encode_request,
+)
+from keyway.wire import Flags, WireError
+from keyway.wire import decode_reply as decode_native_reply
+from keyway.wire import encode_reply as encode_native_reply
+from keyway.wire import encode_request as encode_native
+from keyway.wire.header import HEADER
+
+SHORT = sorted(int.from_bytes(id_, "big") for id_ in REQUESTS[2])
+HOT = [
+    *("C_Sign", "C_SignUpdate", "C_SignFinal", "C_Verify", "C_VerifyUpdate", "C_VerifyFinal", "C_Digest"),
+    *("C_DigestUpdate", "C_DigestFinal", "C_Encrypt", "C_EncryptUpdate", "C_EncryptFinal", "C_Decrypt"),
+    *("C_DecryptUpdate", "C_DecryptFinal", "C_SignInit", "C_VerifyInit", "C_EncryptInit", "C_DecryptInit"),
+    *("C_DigestInit", "C_GenerateRandom", "C_FindObjects", "C_FindObjectsFinal"),
+]
+
+
+def usual(dialect: Dialect, name: str) -> SearchStrategy[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+    """Values of a call that comes often, as it comes, and its results."""
+    call = call_named(name)
+    bare = st.sampled_from(sorted(dialect.bare)).map(Mechanism)
+
+    def fitting(values: tuple[Any, ...]) -> SearchStrategy[tuple[tuple[Any, ...], tuple[Any, ...]]]:
+        return st.tuples(st.just(values), strategies.results(call, values))
+
+    if name.endswith("Init"):
+        arguments = [bare] if name == "C_DigestInit" else [bare, wire.u64]
+        return st.tuples(st.tuples(*arguments), st.just((Unchanged(),)))
+    unusual = (Room(0, True), Fill(True, 0))
+    return (
+        strategies.requests(dialect, call)
+        .filter(lambda values: not any(isinstance(value, Null) or value in unusual for value in values))
+        .flatmap(fitting)
+    )
+
+
+def front_by_values(dialect: Dialect, body: bytes) -> tuple[Request | None, bytes]:
+    """What a message is by its values: the call and its native frame, or the answer."""
+    try:
+        request = decode_request(dialect, body)
+    except DecodeError as error:
+        return None, encode_error(error.rv)
+    object_, values = encode_native(request.call, request.values)
+    return request, HEADER.pack(len(values), request.call.number, 0, 1, request.target, object_) + values
+
+
+def asked(front: Front, body: bytes) -> bytes:
+    """What Front makes of a message: a frame, or the answer."""
+    try:
+        return front.request(1, body)
+    except DecodeError as error:
+        return encode_error(error.rv)
+
+
+def reply_by_values(dialect: Dialect, request: Request, rv: int, body: bytes) -> bytes:
+    """What a native reply is by its values."""
+    try:
+        return encode_reply(dialect, request, Reply(rv, decode_native_reply(request.call, body)))
+    except (WireError, EncodeError):
+        return encode_error(RV.CKR_DEVICE_ERROR)
+
+
+@st.composite
+def short_messages(draw: st.DrawFn, dialect: Dialect) -> bytes:
+    """Messages that have a short way: as they come, with every value that travels, or with damage."""
+    message: Message = draw(st.sampled_from([message for message in MESSAGES if message.id in SHORT]))
+    begin = message.id.to_bytes(4, "big") + len(message.request).to_bytes(4, "big") + message.request.encode()
+    version = max(message.since, dialect.version)
+    spoken = draw(st.sampled_from([DIALECTS[version], *DIALECTS[message.since :]]))
+    body = encode_request(spoken, message.call, draw(wire.u64), draw(strategies.requests(spoken, message.call)))
+    arguments = body[8 + len(message.request) :]
+    if draw(st.booleans()):
+        return begin + arguments
+    return begin + draw(strategies.damaged(arguments))
+
+
+@settings(max_examples=2500)
+@given(strategies.dialects, st.data())
+def test_requests_of_clients(dialect: Dialect, data: st.DataObject) -> None:
+    body = data.draw(short_messages(dialect))
+    front = Front(dialect)
+    request, expected = front_by_values(dialect, body)
+    frame = asked(front, body)
+    assert frame == expected
+    if request is None:
+        return
+    results = wire.replies(request.call).map(lambda results: encode_native_reply(request.call, results))
+    likely = strategies.results(request.call, request.values).map(lambda r: encode_native_reply(request.call, r))
+    answer = data.draw((likely | results).flatmap(strategies.damaged) | likely | st.binary(max_size=30))
+    rv = data.draw(st.sampled_from([0, 0, 0, int(RV.CKR_BUFFER_TOO_SMALL), int(RV.CKR_GENERAL_ERROR)]))
+    _, number, _, id_, target, _ = HEADER.unpack_from(frame)
+    (came,) = messages(front.replies(HEADER.pack(len(answer), number, Flags.REPLY, id_, target, rv) + answer))
+    assert came.body == reply_by_values(dialect, request, rv, answer)
+
+
+@pytest.mark.parametrize("name", HOT)
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+def test_what_a_client_sends_often_takes_the_short_way(dialect: Dialect, name: str) -> None:
+    call = call_named(name)
+
+    @settings(max_examples=10, database=None)
+    @given(usual(dialect, name))
+    def run(drawn: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
+        values, results = drawn
+        body = encode_request(dialect, call, 1, values)
+        way = REQUESTS[dialect.version][body[:4]]
+        assert way.take(body, 1) == front_by_values(dialect, body)[1]
+        answer = encode_native_reply(call, results)
+        message = REPLIES[way.request.id](answer, 0, len(answer), 7)
+        assert message is not None
+        (came,) = messages(message)
+        assert came == (7, reply_by_values(dialect, decode_request(dialect, body), 0, answer), b"")
+
+    run()
+
+
+@pytest.mark.parametrize("body", [bytes(12), b"\3" + bytes(12), b"", b"\3", b"\1" + bytes(7)])
+def test_replies_are_not_read_behind_their_end(body: bytes) -> None:
+    """What follows in the same piece of the stream is another reply's."""
+    for name, values in (("C_Sign", (b"data", Room(9, True))), ("C_FindObjects", (ObjectsRoom(9, True, True),))):
+        front = Front(DIALECTS[2])
+        call = call_named(name)
+        request = encode_request(DIALECTS[2], call, 1, values)
+        front.request(1, request)
+        front.request(2, request)
+        good = encode_native_reply(call, (Output(1, b"x") if name == "C_Sign" else Numbers(1, (7,)),))
+        header = HEADER.pack(len(body), call.number, Flags.REPLY, 1, 1, 0)
+        other = HEADER.pack(len(good), call.number, Flags.REPLY, 2, 1, 0)
+        first, second = messages(front.replies(header + body + other + good))
+        decoded = decode_request(DIALECTS[2], request)
+        assert first.body == reply_by_values(DIALECTS[2], decoded, 0, body)
+        assert second.body == reply_by_values(DIALECTS[2], decoded, 0, good)
