@@ -10,13 +10,23 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
+from tests.authority import Authority, Pair
 from tests.daemon.harness import RunningDaemon, backend, until
 from tests.daemon.tokens import PIN
 from tests.p11kit.stock import RELEASES, Release
 
 from keyway.config.locate import softhsm_module
 
-KINDS = ("command", "server", "server with a URI", "ssh", "gateway")
+KINDS = (
+    "command",
+    "server",
+    "server with a URI",
+    "ssh",
+    "gateway",
+    "gateway by tcp",
+    "gateway by tls",
+    "p11-kit by tls",
+)
 """Kinds of far ends."""
 
 
@@ -52,6 +62,9 @@ class Remote:
             "server with a URI": lambda: self.server("--provider", str(softhsm_module()), "pkcs11:token=demo"),
             "ssh": self.ssh,
             "gateway": self.gateway,
+            "gateway by tcp": lambda: self.gateway("tcp", "keyway"),
+            "gateway by tls": lambda: self.gateway("tls", "keyway"),
+            "p11-kit by tls": lambda: self.gateway("tls", "p11-kit"),
         }
         self.log_kind = "command" if kind in ("command", "ssh") else "connection"
         return section("far", **{**starts[kind](), **options})
@@ -88,9 +101,25 @@ class Remote:
         until(lambda: answers(path), "the server listens")
         return {"address": f"unix:path={path}", "protocol": "p11-kit"}
 
-    def gateway(self) -> dict[str, object]:
+    def gateway(self, scheme: str = "unix", protocol: str = "keyway") -> dict[str, object]:
         """Another Keyway."""
-        return {"address": f"unix:{self.daemon().socket}"}
+        if scheme == "unix":
+            return {"address": f"unix:{self.daemon().socket}", "protocol": protocol}
+        address = f"{scheme}://127.0.0.1:{free_port()}"
+        theirs, ours = self.credentials() if scheme == "tls" else ({}, {})
+        self.daemon(_section("listener.net", address=address, protocol=protocol, **theirs))
+        return {"address": address, "protocol": protocol, **ours}
+
+    def credentials(self) -> tuple[dict[str, object], dict[str, object]]:
+        """Return the options of TLS for both ends."""
+        authority = Authority(self.home)
+        server = authority.issue("gw.test", stem="server")
+        client = authority.issue("client.test", stem="client")
+        theirs, ours = (self._files(authority, pair) for pair in (server, client))
+        return theirs, {**ours, "server_name": "gw.test"}
+
+    def _files(self, authority: Authority, pair: Pair) -> dict[str, object]:
+        return {"certificate": pair.certificate, "key": pair.key, "ca": authority.file}
 
     def daemon(self, more: str = "") -> RunningDaemon:
         home = self.home / "far-gateway"
@@ -151,7 +180,7 @@ class Remote:
 
 def section(name: str, **options: Any) -> str:
     """Return the section of a backend."""
-    return "\n".join([f"[backend.{name}]", *(f"{key} = {_toml(value)}" for key, value in options.items()), ""])
+    return _section(f"backend.{name}", **options)
 
 
 def answers(path: Path) -> bool:
@@ -166,6 +195,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def _section(name: str, **options: Any) -> str:
+    return "\n".join([f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in options.items()), ""])
 
 
 def make_conf(home: Path, name: str, label: str) -> Path:

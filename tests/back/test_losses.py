@@ -4,12 +4,15 @@ import os
 import signal
 
 import pytest
+from tests.authority import Authority
 from tests.back.remotes import KINDS, section
 from tests.daemon.harness import until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import login, open_session, slot_of, slots
 
 from keyway.cryptoki import RV
+
+UNANSWERED = "it was closed by the other end: does it accept our certificate?"
 
 
 @pytest.fixture(params=KINDS)
@@ -44,7 +47,7 @@ def test_a_far_end_that_dies_in_a_call(reached):
     assert daemon.status()["backends"]["far"]["crashes"] == 1
 
 
-@pytest.mark.parametrize("reached", sorted({*KINDS} - {"gateway"}), indirect=True)
+@pytest.mark.parametrize("reached", ["command", "server", "ssh"], indirect=True)
 def test_calls_that_can_be_repeated_are(reached):
     far, daemon, client = reached
     slot = slot_of(client, "demo")
@@ -129,6 +132,30 @@ class TestBesideAnother:
     def test_the_native_wire_is_spoken_there(self, start, home, good, far):
         daemon = start(good + RULES + far.section("gateway", protocol="p11-kit"))
         check(daemon, "connection can't be made", f"unix:{home}/far-gateway/k.sock: it was closed by the other end")
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"server_name": "other.test"}, "its certificate is refused: Hostname mismatch"),
+            ({"certificate": None}, UNANSWERED),
+            ({"stranger": "ca"}, "its certificate is refused: self-signed certificate in certificate chain"),
+            ({"stranger": "certificate"}, UNANSWERED),
+        ],
+    )
+    @pytest.mark.parametrize("protocol", ["keyway", "p11-kit"])
+    def test_tls_is_refused(self, start, home, good, far, change, reason, protocol):
+        options = {**far.gateway("tls", protocol), **change}
+        stranger = Authority(home, "stranger")
+        pair = stranger.issue("client.test")
+        match options.pop("stranger", ""):
+            case "ca":
+                options["ca"] = stranger.file
+            case "certificate":
+                options |= {"certificate": pair.certificate, "key": pair.key}
+        if options["certificate"] is None:
+            del options["certificate"], options["key"]
+        daemon = start(good + RULES + section("far", **options))
+        check(daemon, "connection can't be made", f"{options['address']}: {reason}")
 
 
 RULES = '[token.good]\nbackend = "good"\nlabel = "good"\n[token.demo]\nbackend = "far"\nlabel = "demo"\n'

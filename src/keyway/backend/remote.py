@@ -35,7 +35,7 @@ class RemoteSource:
         kind: What is at their other ends.
     """
 
-    def __init__(self, kind: str, what: str, open_: Open, timeout: float, *, is_p11kit: bool) -> None:
+    def __init__(self, kind: str, what: str, open_: Open, timeout: float, *, is_p11kit: bool, hint: str = "") -> None:
         """Describe the streams; nothing is opened yet.
 
         Args:
@@ -44,12 +44,14 @@ class RemoteSource:
             open_: Opens a stream.
             timeout: Seconds that this may take, up to the other end's answer.
             is_p11kit: Whether the other end speaks p11-kit's protocol, not the native wire.
+            hint: What errors say when the other end closes the stream instead of answering.
         """
         self.kind = kind
         self._what = what
         self._open = open_
         self._timeout = timeout
         self._is_p11kit = is_p11kit
+        self._hint = hint
 
     async def bring(self) -> Stream:
         """Return a new stream that is ready for C_Initialize; it belongs to the caller.
@@ -79,7 +81,7 @@ class RemoteSource:
         except HungUp as error:
             how = await stream.wait_ended(LAST_WORDS)
             kind = StreamError if isinstance(stream, Command) and stream.status in NOT_RUN else HungUp
-            raise kind(f"{self._what}: it {how}") from error
+            raise kind(f"{self._what}: it {how}{self._hint}") from error
         except StreamError as error:
             if stream.is_gone:
                 raise StreamError(f"{self._what}: it {await stream.wait_ended(LAST_WORDS)}") from error

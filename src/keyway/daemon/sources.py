@@ -61,7 +61,9 @@ def source_of(
     if options.address is not None:
         where = str(options.address)
         open_ = partial(connect, name, where, _dial(name, options))
-        return RemoteSource(Connection.kind, where, open_, options.start_timeout, is_p11kit=is_p11kit)
+        # With TLS 1.3 the handshake is over before the other end has looked at a certificate.
+        hint = ": does it accept our certificate?" if isinstance(options.address, Tls) else ""
+        return RemoteSource(Connection.kind, where, open_, options.start_timeout, is_p11kit=is_p11kit, hint=hint)
     if options.offered:
         return OfferedSource(options.offered, options.start_timeout)
     assert options.module is not None
