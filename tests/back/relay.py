@@ -28,6 +28,7 @@ class Relay:
         environment: dict[str, str],
         *,
         greet: Callable[[bytes], bytes | None] = lambda offer: offer,
+        answer: Callable[[bytes], bytes] = lambda answer: answer,
         altered: Callable[[Frame], bytes] = pack,
     ) -> None:
         """Listen.
@@ -37,6 +38,7 @@ class Relay:
             command: What answers.
             environment: Its environment.
             greet: Given the byte of a client, returns that for the server; None closes the connection.
+            answer: Given the byte of the server, returns that for the client.
             altered: Given a frame of the server, returns what the client gets.
         """
         self.offers: list[bytes] = []
@@ -44,6 +46,7 @@ class Relay:
         self._command = command
         self._environment = environment
         self._greet = greet
+        self._answer = answer
         self._altered = altered
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -99,7 +102,7 @@ class Relay:
             ):
                 theirs.close()
                 ours.sendall(passed)
-                client.sendall(ours.recv(1))
+                client.sendall(self._answer(ours.recv(1)))
                 self._start(self._back, ours, client)
                 while data := client.recv(65536):
                     ours.sendall(data)
