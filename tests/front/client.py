@@ -20,7 +20,7 @@ class MessageClient:
         self.socket.settimeout(TIMEOUT)
         self.socket.connect(str(path))
         self.dialect = accept(version)
-        self._frames = FrameBuffer()
+        self.frames = FrameBuffer()
         self._ready: list[Frame] = []
         self._code = 0x0F
         if greet:
@@ -52,7 +52,7 @@ class MessageClient:
                 data = b""
             if not data:
                 raise EOFError
-            self._ready += self._frames.feed(data)
+            self._ready += self.frames.feed(data)
         return self._ready.pop(0)
 
     def is_closed(self) -> bool:
