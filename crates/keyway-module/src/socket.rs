@@ -202,3 +202,50 @@ impl Drop for Socket {
             .compare_exchange(number, -1, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::{
+        socket_keepalive, socket_timeout, tcp_keepcnt, tcp_keepidle, tcp_keepintvl, tcp_nodelay, tcp_user_timeout,
+    };
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_peer_on_a_network_is_answered_at_once_and_not_waited_for_for_ever() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let noted = Arc::new(AtomicI32::new(-1));
+        let soon = Instant::now() + Duration::from_secs(5);
+        let socket = Socket::tcp(&address, soon, Arc::clone(&noted)).expect("a connection");
+        let descriptor = &socket.descriptor;
+        assert_eq!(tcp_nodelay(descriptor), Ok(true));
+        assert_eq!(socket_keepalive(descriptor), Ok(true));
+        let silence = |probes| KEEPALIVE_IDLE + KEEPALIVE_PAUSE * probes;
+        assert_eq!(tcp_keepcnt(descriptor).map(silence), Ok(Duration::from_secs(60)));
+        assert_eq!(tcp_keepidle(descriptor), Ok(KEEPALIVE_IDLE));
+        assert_eq!(tcp_keepintvl(descriptor), Ok(KEEPALIVE_PAUSE));
+        assert_eq!(tcp_user_timeout(descriptor), Ok(60_000));
+        // A call may take as long as it likes.
+        assert_eq!(socket_timeout(descriptor, Timeout::Recv), Ok(None));
+        assert_eq!(socket_timeout(descriptor, Timeout::Send), Ok(None));
+
+        assert_eq!(noted.load(Ordering::Relaxed), descriptor.as_raw_fd());
+        drop(socket);
+        assert_eq!(noted.load(Ordering::Relaxed), -1);
+    }
+
+    #[test]
+    fn a_connection_that_fails_is_noted_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let noted = Arc::new(AtomicI32::new(-1));
+        let soon = Instant::now() + Duration::from_secs(5);
+        let refused = Socket::tcp(&address, soon, Arc::clone(&noted)).map(drop);
+        assert_eq!(refused, Err(Errno::CONNREFUSED));
+        let late = Socket::tcp(&address, Instant::now(), Arc::clone(&noted)).map(drop);
+        assert_eq!(late, Err(Errno::TIMEDOUT));
+        assert_eq!(noted.load(Ordering::Relaxed), -1);
+    }
+}

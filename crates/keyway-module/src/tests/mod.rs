@@ -4,4 +4,5 @@ mod ahead;
 mod fusion;
 mod loss;
 mod replies;
+mod secured;
 mod server;
