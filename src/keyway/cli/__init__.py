@@ -8,9 +8,12 @@ import click
 __all__ = ["main"]
 
 _COMMANDS: Final = {
+    "agent": "agent:agent",
     "check": "serve:check",
+    "forward": "forward:forward",
     "module": "module:module",
     "p11-kit-server": "p11kit_server:p11_kit_server",
+    "remote": "remote:remote",
     "run": "embedded:run",
     "serve": "serve:serve",
     "slots": "look:slots",

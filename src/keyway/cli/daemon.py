@@ -96,7 +96,9 @@ async def stopped(told: Told, *events: Coroutine[Any, Any, object]) -> None:
     """
     waits = [asyncio.get_running_loop().create_task(each) for each in (told.once.wait(), *events)]
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.result()
     finally:
         for wait in waits:
             wait.cancel()

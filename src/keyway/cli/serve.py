@@ -1,18 +1,17 @@
 """`keyway serve` and `keyway check`."""
 
-import asyncio
 import os
 import signal
 from pathlib import Path
 
 import click
 
-from keyway.cli.daemon import make_daemon
+from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
 from keyway.config import Config, ConfigError, load, missing_modules
-from keyway.config.locate import host_binary
 from keyway.daemon.systemd import notify
-from keyway.transport.unix import AddressError
+from keyway.observe.log import configure
+from keyway.transport.errors import AddressError
 
 __all__ = ["check", "serve"]
 
@@ -30,13 +29,8 @@ def _load(path: Path) -> Config:
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path), default=DEFAULT_FILE, show_default=True)
 def serve(path: Path) -> None:
     """Serve the backends of a configuration file until told to stop (SIGTERM, SIGINT; twice: at once)."""
-    from keyway.observe.log import configure
-
     config = _load(path)
-    try:
-        binary = host_binary()
-    except FileNotFoundError as error:
-        raise click.ClickException(str(error)) from error
+    binary = found_host()
     configure(config.log.level, config.log.format)
     try:
         run_loop(_serve(config, binary, os.environ.pop("NOTIFY_SOCKET", "")))
@@ -45,21 +39,11 @@ def serve(path: Path) -> None:
 
 
 async def _serve(config: Config, binary: Path, service_manager: str) -> None:
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    again = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _tell, told, again)
-    daemon = make_daemon(config, binary)
-    await daemon.start()
-    notify(service_manager, "READY=1")
-    await told.wait()
-    notify(service_manager, "STOPPING=1")
-    await daemon.stop(config.limits.drain, again)
-
-
-def _tell(first: asyncio.Event, second: asyncio.Event) -> None:
-    (second if first.is_set() else first).set()
+    told = Told(signal.SIGTERM, signal.SIGINT)
+    async with running(make_daemon(config, binary), told):
+        notify(service_manager, "READY=1")
+        await stopped(told)
+        notify(service_manager, "STOPPING=1")
 
 
 @click.command()
@@ -69,4 +53,16 @@ def check(path: Path) -> None:
     config = _load(path)
     if missing := missing_modules(path, config):
         raise click.ClickException("\n".join(missing))
-    click.echo(f"{path}: good: {len(config.backends)} backend(s), {len(config.tokens)} token section(s)")
+    places = len(config.listeners) + (config.listen is not None)
+    click.echo(
+        f"{path}: good: {len(config.backends)} backend(s), {len(config.tokens)} token section(s), {places} listener(s), "
+        f"{len(config.offers)} offer(s)"
+    )
+    for name, listener in config.listeners.items():
+        click.echo(f"listener {name}: {listener.protocol} on {listener.address}{_shown(listener.tokens)}")
+    for name, offer in config.offers.items():
+        click.echo(f"offer {name}: to {offer.to}")
+
+
+def _shown(tokens: tuple[str, ...]) -> str:
+    return f", only {' '.join(tokens)}" if tokens else ""

@@ -87,7 +87,7 @@ def checked(config: Config) -> Config:
         click.UsageError: It contradicts itself.
     """
     problems: list[str] = []
-    config = completed(config, lambda path, what: problems.append(f"{path[-1]}: {what}"))
+    config = completed(config, lambda path, what: problems.append(": ".join([*path[2:], what])))
     if problems:
         raise click.UsageError("\n".join(problems))
     return config

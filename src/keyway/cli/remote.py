@@ -1,0 +1,115 @@
+"""`keyway remote`: tokens for whoever is at the other end of standard input and output."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, cast
+
+import click
+
+from keyway.address import Inherited
+from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
+from keyway.cli.loop import run_loop
+from keyway.cli.served import config_of, host_environment, served
+from keyway.config import Config, LimitOptions, ListenerOptions
+from keyway.daemon.client import ClientConnection
+from keyway.daemon.p11kit_client import P11KitConnection
+from keyway.daemon.server import Daemon
+from keyway.daemon.view import View
+from keyway.observe.log import configure, event
+from keyway.transport.descriptor import DescriptorTransport
+from keyway.wire.header import VERSION_BASE
+
+__all__ = ["remote"]
+
+NAME: Final = "stdio"
+PATIENCE: Final = 365 * 86_400.0
+"""Seconds that may pass until C_Initialize: this process has nothing better to do, and may be somebody's spare."""
+
+
+@click.command()
+@click.option("-p", "--provider", metavar="MODULE", help="The module whose tokens the URIs name.")
+@click.option("-q", "--quiet", "level", flag_value="error", help="Log errors only.")
+@click.option("-v", "--verbose", "level", flag_value="info", help="Log who comes and goes.")
+@click.argument("served_", metavar="URI...|MODULE", nargs=-1)
+def remote(provider: str | None, level: str | None, served_: tuple[str, ...]) -> None:
+    """Serve tokens on standard input and output, to one client: to be used in place of `p11-kit remote`, over ssh, say.
+
+    The client speaks p11-kit's protocol, or Keyway's own: its first byte tells. Tokens are named by PKCS #11 URIs; without --provider
+    those of the modules that p11-kit is configured to use. With a MODULE instead, all its slots are served under its own numbers.
+    """
+    if sys.stdin.isatty():
+        raise click.UsageError("a program must be at the other end of standard input, not a terminal")
+    what = served(served_, provider, spares=0)
+    config = config_of(what, {NAME: ListenerOptions(address=Inherited(NAME))}, native=None, level=level or "warning")
+    binary = found_host()
+    configure(config.log.level, config.log.format)
+    for each in what.skipped:
+        event(logging.WARNING, "a module that p11-kit is configured to use can't be served", reason=each)
+    options = config.listeners[NAME]
+    limits = LimitOptions(greeting=PATIENCE, drain=0.0)
+    config = replace(config, listeners=MappingProxyType({}), limits=limits)
+    try:
+        run_loop(_serve(config, options, binary, *_streams()))
+    except PermissionError as error:
+        raise click.ClickException("standard input and output must be pipes or sockets") from error
+
+
+async def _serve(config: Config, options: ListenerOptions, binary: Path, reading: int, writing: int) -> None:
+    told = Told(signal.SIGTERM, signal.SIGHUP)
+    # Ctrl-C is meant for the application in the same terminal, which need not end of it. When it does, the stream ends.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
+    daemon = make_daemon(config, binary, host_environment())
+    async with running(daemon, told):
+        opening = _Opening(daemon, _Entrance(View(config, options.tokens, options.first_slot)))
+        DescriptorTransport(reading, writing, opening)
+        await stopped(told, opening.wait_ended())
+
+
+@dataclass(slots=True)
+class _Entrance:
+    view: View
+    name: str = NAME
+
+
+class _Opening(asyncio.Protocol):
+    """Chooses the protocol by the first byte."""
+
+    def __init__(self, daemon: Daemon, entrance: _Entrance) -> None:
+        self._daemon = daemon
+        self._entrance = entrance
+        self._is_over = asyncio.Event()
+
+    async def wait_ended(self) -> None:
+        """Wait until the client has gone."""
+        await self._is_over.wait()
+        await self._daemon.wait_idle()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        kind = ClientConnection if data[0] >= VERSION_BASE else P11KitConnection
+        connection = kind(self._daemon, self._entrance)
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        self._is_over.set()
+        connection.data_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_over.set()
+
+
+def _streams() -> tuple[int, int]:
+    """Return standard input and output, and keep everybody else from using them."""
+    streams = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, sys.stdin.fileno())
+    os.close(nothing)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return streams
