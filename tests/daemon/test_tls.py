@@ -175,7 +175,7 @@ class TestReload:
         for _ in range(2):
             with tls_client(daemon, alice) as client:
                 use(client)
-        (entry,) = daemon.events("TLS files changed")
+        (entry,) = daemon.events("TLS files")
         assert "not used" in entry["what"]
         assert "ca-server.crt" in entry["what"]
 

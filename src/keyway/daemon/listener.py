@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
 import socket
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from keyway.address import Address, Unix
+from keyway.address import Address, Inherited, Tcp, Unix
 from keyway.backend.connection import Connection as Stream
 from keyway.backend.greeting import Greeting
 from keyway.backend.offered import OfferedSource
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.observe.log import event
-from keyway.transport.connect import tune
-from keyway.transport.descriptor import DescriptorTransport
-from keyway.transport.errors import AddressError, TlsError
+from keyway.transport.accept import accept
+from keyway.transport.errors import AcceptError, AddressError, TlsError
 from keyway.transport.listen import bound_address, listen
-from keyway.transport.peer import Peer, peer_of
-from keyway.transport.tls import Credentials, describe_refusal
+from keyway.transport.peer import Peer, address_text, peer_of
+from keyway.transport.tls import Credentials
 
 if TYPE_CHECKING:
     from keyway.config import ListenerOptions
@@ -38,11 +35,25 @@ __all__ = ["Listener"]
 _PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection, "p11-kit": P11KitConnection}
 
 HANDSHAKES: Final = 64
-"""TLS handshakes at a time; more clients wait to be accepted."""
+"""Connections at a time whose TLS handshake is not done. Beyond it the oldest one goes: whoever is silent keeps nobody out."""
 ACCEPTED_AT_ONCE: Final = 16
 PAUSE: Final = 1.0
 """Seconds without accepting when the system has nothing left for another connection."""
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ITS_OWN: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
+"""What accept(2) tells of a connection that is gone already, or that a firewall forbids. The next one may be good."""
 
 
 class Listener:
@@ -64,8 +75,8 @@ class Listener:
         self._daemon = daemon
         self._socket: socket.socket | None = None
         self._credentials: Credentials | None = None
-        self._is_accepting = False
-        self._handshakes = 0
+        self._is_short = False
+        self._handshakes: dict[asyncio.Task[None], Peer] = {}
 
     def start(self, given: Mapping[str, int]) -> None:
         """Listen.
@@ -85,6 +96,12 @@ class Listener:
             except TlsError as error:
                 raise AddressError(f"{options.address}: {error}") from error
         self._socket = listen(options.address, mode=options.mode, group=options.group, given=given)
+        try:
+            self._check_inherited(self._socket)
+        except AddressError:
+            self._socket.close()
+            self._socket = None
+            raise
         self.address = bound_address(options.address, self._socket)
         self._accept_more()
         event(logging.INFO, "listening", address=str(self.address), protocol=options.protocol)
@@ -93,83 +110,93 @@ class Listener:
         """Take no more clients. Those that are there stay."""
         if self._socket is None:
             return
-        self._accept_none()
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
         self._socket = None
+        for handshake in self._handshakes:
+            handshake.cancel()
         if isinstance(self.address, Unix):
             Path(self.address.path).unlink(missing_ok=True)
 
-    def _accept_more(self) -> None:
-        if self._socket is not None and not self._is_accepting:
-            self._is_accepting = True
-            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
+    def _check_inherited(self, listener: socket.socket) -> None:
+        """Hold a socket that was handed over, and whose kind only shows now, to what the configuration holds the others to."""
+        if not isinstance(self.options.address, Inherited):
+            return
+        if listener.family in (socket.AF_INET, socket.AF_INET6):
+            where = Tcp(*listener.getsockname()[:2])
+            if self._credentials is None and not where.is_loopback and not self.options.insecure:
+                raise AddressError(
+                    f"{self.address}: is {where}, plain tcp outside loopback, which lets others read PINs: "
+                    "give it a certificate, or say insecure = true"
+                )
+        elif self._credentials is not None:
+            raise AddressError(f"{self.address}: has a certificate, but is no TCP socket")
 
-    def _accept_none(self) -> None:
-        if self._socket is not None and self._is_accepting:
-            self._is_accepting = False
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+    # Accepting
+
+    def _accept_more(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket.fileno(), self._accept)
 
     def _accept(self) -> None:
         assert self._socket is not None
         for _ in range(ACCEPTED_AT_ONCE):
             try:
-                connection, _ = self._socket.accept()
-            except (BlockingIOError, ConnectionAbortedError):
+                connection, where = self._socket.accept()
+            except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                event(logging.ERROR, "no more connections", address=str(self.address), reason=os.strerror(error.errno))
-                self._accept_none()
-                asyncio.get_running_loop().call_later(PAUSE, self._accept_more)
+                if error.errno in _ITS_OWN:
+                    continue
+                self._rest(error)
                 return
+            self._is_short = False
             connection.setblocking(False)
-            self._daemon.tasks.start(self._welcome(connection), "new connection")
-            if self._credentials is not None:
-                self._handshakes += 1
-                if self._handshakes >= HANDSHAKES:
-                    self._accept_none()
-                    return
+            self._welcome(connection, address_text(where))
 
-    async def _welcome(self, connection: socket.socket) -> None:
-        try:
-            with contextlib.suppress(OSError):
-                tune(connection)
-            await self._take(connection)
-        except (OSError, ssl.SSLError, EOFError) as error:
-            # With TLS 1.3 it is here that a client is refused, which learns of it only when it reads.
-            self._log_refused(connection, describe_refusal(error))
-            connection.close()
-        finally:
-            if self._credentials is not None:
-                self._handshakes -= 1
-                self._accept_more()
-
-    async def _take(self, connection: socket.socket) -> None:
-        if self.options.protocol == "offer":
-            greeting = Greeting()
-            self._keep(await self._accepted(connection, greeting), greeting)
-        else:
-            await self._accepted(connection, _PROTOCOLS[self.options.protocol](self._daemon, self))
-
-    async def _accepted(self, connection: socket.socket, protocol: asyncio.Protocol) -> asyncio.Transport:
+    def _rest(self, error: OSError) -> None:
+        """Accept nothing for a while: there is no descriptor left, or no memory."""
+        assert self._socket is not None
+        if not self._is_short:
+            self._is_short = True
+            reason = os.strerror(error.errno or errno.EIO)
+            event(logging.ERROR, "no more connections", address=str(self.address), reason=reason)
         loop = asyncio.get_running_loop()
-        if connection.family == socket.AF_VSOCK:
-            return DescriptorTransport.over_socket(connection, protocol)
-        if self._credentials is None:
-            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection)
-        else:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol,
+        loop.remove_reader(self._socket.fileno())
+        loop.call_later(PAUSE, self._accept_more)
+
+    def _welcome(self, connection: socket.socket, where: str) -> None:
+        peer = Peer(transport="tcp" if self._credentials is None else "tls", address=where)
+        if self._credentials is not None and len(self._handshakes) >= HANDSHAKES:
+            oldest = next(iter(self._handshakes))
+            self._refuse(self._handshakes.pop(oldest), "too many TLS handshakes at a time, and this one is the oldest")
+            oldest.cancel()
+        task = self._daemon.tasks.start(self._take(connection, peer), "new connection")
+        if self._credentials is not None:
+            self._handshakes[task] = peer
+            task.add_done_callback(lambda task: self._handshakes.pop(task, None))
+
+    async def _take(self, connection: socket.socket, peer: Peer) -> None:
+        greeting = Greeting() if self.options.protocol == "offer" else None
+        protocol = greeting or _PROTOCOLS[self.options.protocol](self._daemon, self)
+        try:
+            transport = await accept(
                 connection,
-                ssl=self._credentials.context(),
-                ssl_handshake_timeout=self._daemon.config.limits.greeting,
+                lambda: protocol,
+                credentials=self._credentials,
+                seconds=self._daemon.config.limits.greeting,
             )
-        return transport
+            if greeting is not None:
+                self._keep(transport, greeting)
+        except AcceptError as error:
+            self._refuse(peer, str(error))
 
     def _keep(self, transport: asyncio.Transport, greeting: Greeting) -> None:
         """Give an offered stream to the backend that waits for it."""
-        peer = peer_of(transport.get_extra_info("socket"), transport.get_extra_info("peercert") or {})
+        try:
+            peer = peer_of(transport.get_extra_info("socket"), transport.get_extra_info("peercert") or {})
+        except OSError:
+            return  # It is gone.
         for name, backend in self._daemon.backends.items():
             source = backend.source
             if isinstance(source, OfferedSource) and backend.options.offered in peer.names:
@@ -178,20 +205,14 @@ class Listener:
                 if source.add(stream, greeting):
                     event(logging.INFO, "stream offered", listener=self.name, backend=name, **peer.facts())
                 else:
-                    self._refuse_offer(transport, peer, "enough streams wait already")
+                    self._refuse(peer, "enough streams wait already")
+                    transport.abort()
                 return
-        self._refuse_offer(transport, peer, f"no backend has offered = {' or '.join(peer.names) or 'its name'}")
-
-    def _refuse_offer(self, transport: asyncio.Transport, peer: Peer, reason: str) -> None:
-        event(logging.WARNING, "connection refused", listener=self.name, reason=reason, **peer.facts())
+        self._refuse(peer, f"no backend has offered = {' or '.join(peer.names) or 'its name'}")
         transport.abort()
 
-    def _log_refused(self, connection: socket.socket, reason: str) -> None:
-        try:
-            facts = peer_of(connection, {} if self._credentials else None).facts()
-        except OSError:
-            facts = {}
-        event(logging.WARNING, "connection refused", listener=self.name, reason=reason, **facts)
+    def _refuse(self, peer: Peer, reason: str) -> None:
+        event(logging.WARNING, "connection refused", listener=self.name, reason=reason, **peer.facts())
 
     def _report(self, what: str) -> None:
-        event(logging.WARNING, "TLS files changed", listener=self.name, what=what)
+        event(logging.WARNING, "TLS files", listener=self.name, what=what)

@@ -123,7 +123,7 @@ class Offer:
         self._is_up = False
 
     def _report(self, what: str) -> None:
-        event(logging.WARNING, "TLS files changed", offer=self.name, what=what)
+        event(logging.WARNING, "TLS files", offer=self.name, what=what)
 
 
 class OfferedConnection(ClientConnection):

@@ -151,14 +151,12 @@ class Daemon:
         if len(self.clients) >= self.config.limits.contexts + SPARE_CONNECTIONS:
             event(logging.WARNING, "connection refused", reason="limit of connections")
             return None
-        self.clients.add(client)
-        self._idle.clear()
-        self.idle_since = None
-        connection: socket.socket | None = transport.get_extra_info("socket")
-        if connection is None:
-            return Peer(transport="stdio")
-        has_tls = transport.get_extra_info("sslcontext") is not None
-        return peer_of(connection, transport.get_extra_info("peercert") or {} if has_tls else None)
+        peer = _peer_behind(transport)
+        if peer is not None:
+            self.clients.add(client)
+            self._idle.clear()
+            self.idle_since = None
+        return peer
 
     def dismiss(self, client: Connection) -> None:
         """Forget a connection that is closed."""
@@ -190,6 +188,20 @@ class Daemon:
     def end_context(self, name: str) -> None:
         """Forget a context."""
         self._contexts.discard(name)
+
+
+def _peer_behind(transport: asyncio.Transport) -> Peer | None:
+    known: Peer | None = transport.get_extra_info("peer")
+    if known is not None:
+        return known
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is None:
+        return Peer(transport="stdio")
+    has_tls = transport.get_extra_info("sslcontext") is not None
+    try:
+        return peer_of(connection, transport.get_extra_info("peercert") or {} if has_tls else None)
+    except OSError:
+        return None  # It has reset the connection already.
 
 
 def raise_descriptor_limit() -> None:

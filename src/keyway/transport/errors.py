@@ -1,6 +1,10 @@
 """What this package raises."""
 
-__all__ = ["AddressError", "ConnectError", "TlsError"]
+__all__ = ["AcceptError", "AddressError", "ConnectError", "TlsError"]
+
+
+class AcceptError(Exception):
+    """A connection that came in and could not be used. The text says why."""
 
 
 class AddressError(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Peer", "certificate_names", "has_hung_up", "peer_of"]
+__all__ = ["Peer", "address_text", "certificate_names", "has_hung_up", "peer_of"]
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
@@ -71,13 +71,25 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
             pid, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
             return Peer(transport="unix", pid=pid, uid=uid, gid=gid, program=_program(pid))
         case socket.AF_VSOCK:
-            cid, port = connection.getpeername()
-            return Peer(transport="vsock", address=f"{cid}:{port}")
+            return Peer(transport="vsock", address=address_text(connection.getpeername()))
         case _:
-            host, port = connection.getpeername()[:2]
-            address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            address = address_text(connection.getpeername())
             transport = "tcp" if certificate is None else "tls"
             return Peer(transport=transport, address=address, names=certificate_names(certificate or {}))
+
+
+def address_text(address: object) -> str:
+    """Return a socket's address as text: host:port or cid:port; empty for what has no number.
+
+    Args:
+        address: As `socket.accept` or `socket.getpeername` gives it.
+    """
+    match address:
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case (int(cid), int(port)):
+            return f"{cid}:{port}"
+    return ""
 
 
 def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from keyway.transport.alert import AlertingContext
 from keyway.transport.errors import TlsError
 
 __all__ = ["Credentials", "Files", "describe_refusal"]
@@ -98,7 +99,7 @@ class Credentials:
 
     def _build(self) -> ssl.SSLContext:
         files = self._files
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if self._is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context = AlertingContext(ssl.PROTOCOL_TLS_SERVER if self._is_server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if files.certificate is not None and files.key is not None:
             _load_own(context, files.certificate, files.key)
