@@ -10,29 +10,52 @@ from tests.bridge.ends import messages
 from tests.p11kit import strategies
 from tests.wire import strategies as wire
 
-from keyway.bridge import Front
+from keyway.bridge import Back, Front, Step
+from keyway.bridge.express_back import WAYS
 from keyway.bridge.express_front import REPLIES, REQUESTS
-from keyway.cryptoki import RV, Fill, Mechanism, Null, Numbers, ObjectsRoom, Output, Room, Unchanged, call_named
+from keyway.cryptoki import (
+    CALLS,
+    RV,
+    Call,
+    Fill,
+    Kind,
+    Mechanism,
+    Null,
+    Numbers,
+    ObjectsRoom,
+    Output,
+    Room,
+    Unchanged,
+    call_named,
+)
 from keyway.p11kit import (
     DIALECTS,
     MESSAGES,
     DecodeError,
     Dialect,
     EncodeError,
+    Frame,
     Message,
+    NotCarried,
     Reply,
     Request,
+    decode_reply,
     decode_request,
     encode_error,
     encode_reply,
     encode_request,
+    pack,
+    reply_kinds,
+    request_kinds,
 )
-from keyway.wire import Flags, WireError
+from keyway.wire import Flags, WireError, decode_fused, encode_fused
 from keyway.wire import decode_reply as decode_native_reply
+from keyway.wire import decode_request as decode_native
 from keyway.wire import encode_reply as encode_native_reply
 from keyway.wire import encode_request as encode_native
 from keyway.wire.header import HEADER
 
+HANDLE = 0x7700_0000_0000_0011
 SHORT = sorted(int.from_bytes(id_, "big") for id_ in REQUESTS[2])
 HOT = [
     *("C_Sign", "C_SignUpdate", "C_SignFinal", "C_Verify", "C_VerifyUpdate", "C_VerifyFinal", "C_Digest"),
@@ -101,7 +124,7 @@ def short_messages(draw: st.DrawFn, dialect: Dialect) -> bytes:
     return begin + draw(strategies.damaged(arguments))
 
 
-@settings(max_examples=2500)
+@settings(max_examples=800)
 @given(strategies.dialects, st.data())
 def test_requests_of_clients(dialect: Dialect, data: st.DataObject) -> None:
     body = data.draw(short_messages(dialect))
@@ -157,3 +180,134 @@ def test_replies_are_not_read_behind_their_end(body: bytes) -> None:
         decoded = decode_request(DIALECTS[2], request)
         assert first.body == reply_by_values(DIALECTS[2], decoded, 0, body)
         assert second.body == reply_by_values(DIALECTS[2], decoded, 0, good)
+
+
+def back_by_values(
+    dialect: Dialect, call: Call, object_: int, body: bytes
+) -> tuple[tuple[Any, ...], bytes | None, int]:
+    """What a native request is by its values: them, the message and, if there is none, the RV of the answer."""
+    try:
+        values = decode_native(call, object_, body)
+        return values, encode_request(dialect, call, HANDLE, values), 0
+    except WireError:
+        return (), None, int(RV.CKR_ARGUMENTS_BAD)
+    except NotCarried as error:
+        return (), None, error.rv
+
+
+def answer_by_values(dialect: Dialect, call: Call, values: tuple[Any, ...], body: bytes) -> tuple[int, bytes]:
+    """What a server's message is by its values: the RV and the body of a native reply."""
+    try:
+        reply = decode_reply(dialect, Request(call, HANDLE, values), body)
+    except DecodeError as error:
+        return error.rv, b""
+    return reply.rv, encode_native_reply(call, reply.values)
+
+
+def opened(dialect: Dialect) -> Back:
+    """A Back with session 1."""
+    back = Back(dialect)
+    call = call_named("C_OpenSession")
+    object_, body = encode_native(call, (4, 1))
+    (frame,) = messages(back.request((len(body), call.number, 0, 1, 5, object_), body).send)
+    answer = encode_reply(dialect, decode_request(dialect, frame.body), Reply(0, (), HANDLE))
+    back.reply(frame.code, answer)
+    return back
+
+
+@settings(max_examples=1000)
+@given(strategies.dialects, st.data())
+def test_requests_to_servers(dialect: Dialect, data: st.DataObject) -> None:
+    way = WAYS[dialect.version][data.draw(st.sampled_from(sorted(WAYS[dialect.version])))]
+    call = way.call
+    likely, any_values = strategies.requests(dialect, call), wire.requests(call)
+    object_, body = encode_native(call, data.draw(likely | any_values))
+    body = data.draw(st.just(body) | strategies.damaged(body))
+    values, expected, rv = back_by_values(dialect, call, object_, body)
+    back = opened(dialect)
+    header = (len(body), call.number, 0, 9, 1, object_)
+    step = back.request(header, body)
+    if expected is None:
+        assert step == Step(b"", HEADER.pack(0, call.number, Flags.REPLY, 9, 1, rv))
+        return
+    assert step == Step(pack(Frame(2, expected)))
+    request = decode_request(dialect, expected)
+    good = strategies.results(call, request.values).map(lambda results: Reply(0, results))
+    short = good.map(lambda reply: reply._replace(rv=int(RV.CKR_BUFFER_TOO_SMALL)))
+    reply = data.draw(good | good | short | st.just(Reply(int(RV.CKR_GENERAL_ERROR))))
+    answer = encode_reply(dialect, request, reply)
+    answer = data.draw(st.just(answer) | strategies.damaged(answer) | st.binary(max_size=30))
+    rv, results = answer_by_values(dialect, call, values, answer)
+    frame = HEADER.pack(len(results), call.number, Flags.REPLY, 9, 1, rv) + results
+    assert back.reply(2, answer) == Step(b"", frame)
+
+
+@settings(max_examples=500)
+@given(strategies.dialects, st.sampled_from([call for call in CALLS if call.init]), st.data())
+def test_fused_requests_to_servers(dialect: Dialect, call: Call, data: st.DataObject) -> None:
+    init = CALLS[call.init - 1]
+    bare = st.sampled_from(sorted(dialect.bare)).map(Mechanism)
+    arguments: dict[Kind, SearchStrategy[Any]] = {
+        Kind.MECHANISM: bare | strategies.mechanisms(dialect),
+        Kind.OBJECT: wire.u64,
+        Kind.TEMPLATE: st.just(()),
+        Kind.BYTES: strategies.data,
+    }
+    init_values = data.draw(st.tuples(*(arguments[kind] for kind in request_kinds(init))))
+    object_, body = encode_fused(call, init_values, data.draw(strategies.requests(dialect, call) | wire.requests(call)))
+    body = data.draw(st.just(body) | st.just(body) | strategies.damaged(body))
+    header = (len(body), call.number, Flags.FUSED, 9, 1, object_)
+    step = opened(dialect).request(header, body)
+    refusal = Flags.REPLY, int(RV.CKR_ARGUMENTS_BAD)
+    try:
+        init_values, values = decode_fused(call, object_, body)
+        refusal = Flags.REPLY | Flags.INIT, 0
+        first = encode_request(dialect, init, HANDLE, init_values)
+        refusal = Flags.REPLY, 0
+        second = encode_request(dialect, call, HANDLE, values)
+    except (WireError, NotCarried) as error:
+        flags, rv = refusal
+        rv = error.rv if isinstance(error, NotCarried) else rv
+        assert step == Step(b"", HEADER.pack(0, call.number, flags, 9, 1, rv))
+        return
+    assert step == Step(pack(Frame(2, first)))
+    back = opened(dialect)
+    back.request(header, body)
+    answer = encode_reply(
+        dialect, decode_request(dialect, first), Reply(0, tuple(Unchanged() for _ in reply_kinds(init)))
+    )
+    answer = data.draw(st.just(answer) | strategies.damaged(answer) | st.just(encode_error(RV.CKR_GENERAL_ERROR)))
+    rv, results = answer_by_values(dialect, init, init_values, answer)
+    if rv:
+        frame = HEADER.pack(len(results), call.number, Flags.REPLY | Flags.INIT, 9, 1, rv) + results
+        assert back.reply(2, answer) == Step(b"", frame)
+        return
+    assert back.reply(2, answer) == Step(pack(Frame(3, second)))
+    answer = encode_reply(dialect, decode_request(dialect, second), Reply(int(RV.CKR_GENERAL_ERROR)))
+    rv, results = answer_by_values(dialect, call, values, answer)
+    frame = HEADER.pack(len(results), call.number, Flags.REPLY, 9, 1, rv) + results
+    assert back.reply(3, answer) == Step(b"", frame)
+
+
+@pytest.mark.parametrize("name", HOT)
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+def test_what_a_server_is_asked_often_takes_the_short_way(dialect: Dialect, name: str) -> None:
+    call = call_named(name)
+    way = WAYS[dialect.version][call.number]
+
+    @settings(max_examples=10, database=None)
+    @given(usual(dialect, name))
+    def run(drawn: tuple[tuple[Any, ...], tuple[Any, ...]]) -> None:
+        values, results = drawn
+        object_, body = encode_native(call, values)
+        asked = way.ask(HANDLE, object_, body)
+        assert asked is not None
+        message, room = asked
+        assert message == encode_request(dialect, call, HANDLE, values)
+        answer = encode_reply(dialect, decode_request(dialect, message), Reply(0, results))
+        native = encode_native_reply(call, results)
+        header = (len(body), call.number, 0, 9, 1, object_)
+        frame = way.answer(header, room, answer)
+        assert frame == HEADER.pack(len(native), call.number, Flags.REPLY, 9, 1, 0) + native
+
+    run()

@@ -3,19 +3,18 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
+from keyway.bridge.express import FRAME
+from keyway.bridge.express_back import FUSED_MECHANISM, NO_ROOM, WAYS, BackWay, Header
 from keyway.bridge.sessions import Session, Sessions
 from keyway.cryptoki import CALLS, RV, Call, Kind, Target, Value, call_named, call_numbered
 from keyway.cryptoki.constants import CKF_DONT_BLOCK
-from keyway.p11kit import DecodeError, Dialect, EncodeError, Frame, NotCarried, Reply, Request, decode_reply, pack
+from keyway.p11kit import DecodeError, Dialect, EncodeError, NotCarried, Reply, Request, decode_reply
 from keyway.p11kit import encode_request as encode_message
 from keyway.wire import EncodeError as NativeEncodeError
 from keyway.wire import WireError, decode_fused, decode_request, encode_reply, request_kinds
 from keyway.wire.header import HEADER, Flags
 
 __all__ = ["Back", "Step"]
-
-_Header: TypeAlias = tuple[int, int, int, int, int, int]
-"""A native header as the struct gives it: length, call, flags, id, target, object."""
 
 _FINALIZE: Final = call_named("C_Finalize")
 _OPEN_SESSION: Final = call_named("C_OpenSession")
@@ -42,35 +41,54 @@ class Step(NamedTuple):
     deliver: bytes = b""
 
 
-class _Waiting(NamedTuple):
-    """What is to be sent later: a frame as it came, or the operation whose init has succeeded."""
-
-    header: _Header
-    body: bytes
-    operation: Request | None = None
+_Short: TypeAlias = tuple[Header, BackWay, int]
+"""A message that is not answered yet and went the short way: the native request's header, the way, and the room that it offered."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A message that is not answered yet.
+    """Another message that is not answered yet.
 
     Attributes:
         header: The native request's.
         request: The call, with what the reply needs of its values.
-        session: The session that it is about.
         name: The handle of the session that it opens.
         held: The sessions that wait for it: what it may close.
         at: When it was sent, on the sessions' clock, if that matters.
-        then: The message to send when it succeeds, and its call: this one is the init of a fused pair.
     """
 
-    header: _Header
+    header: Header
     request: Request
-    session: Session[_Waiting] | None = None
     name: int = 0
-    held: list[Session[_Waiting]] = field(default_factory=list)
+    held: list["Session[_Waiting]"] = field(default_factory=list)
     at: int = 0
-    then: tuple[bytes, Request] | None = None
+
+
+@dataclass(slots=True)
+class _Pair:
+    """The init of a fused pair that is not answered yet.
+
+    Attributes:
+        header: The native request's.
+        init: The init call as it was asked: with what the reply needs of its values, or its short way.
+        session: Where.
+        message: The operation that follows when it succeeds.
+        asked: What to note of it then.
+    """
+
+    header: Header
+    init: Request | BackWay
+    session: "Session[_Waiting]"
+    message: bytes
+    asked: _Asked | _Short
+
+
+class _Waiting(NamedTuple):
+    """What is to be sent later: a frame as it came, or the operation whose init has succeeded, with what to note of it."""
+
+    header: Header
+    body: bytes
+    asked: _Asked | _Short | None = None
 
 
 class Back:
@@ -86,7 +104,8 @@ class Back:
         """Args: dialect: The server's."""
         self.waiting = 0
         self._dialect = dialect
-        self._asked: dict[int, _Asked] = {}
+        self._ways = WAYS[dialect.version]
+        self._asked: dict[int, _Asked | _Short | _Pair] = {}
         self._sessions = Sessions[_Waiting]()
         self._last_code = 0
         self._to_send: list[bytes] = []
@@ -97,13 +116,18 @@ class Back:
         """How many messages are not answered yet."""
         return len(self._asked)
 
-    def request(self, header: _Header, body: bytes) -> Step:
+    def request(self, header: Header, body: bytes) -> Step:
         """Take a native request.
 
         Args:
             header: Its header as the struct gives it.
             body: Its body.
         """
+        way = self._ways.get(header[1])
+        if way is not None:
+            message = self._short(way, header, body)
+            if message is not None:
+                return Step(message)
         self._take(header, body)
         return self._step()
 
@@ -118,16 +142,18 @@ class Back:
             DecodeError: It answers nothing. The stream can't be trusted any more.
         """
         asked = self._asked.pop(code, None)
+        if isinstance(asked, tuple):
+            header, way, room = asked
+            frame = way.answer(header, room, body)
+            if frame is not None:
+                return Step(b"", frame)
+            asked = _Asked(header, way.request(room))
         if asked is None:
             raise DecodeError("the server answers a call that it was not sent", RV.CKR_DEVICE_ERROR)
-        try:
-            reply = decode_reply(self._dialect, asked.request, body)
-        except DecodeError as error:
-            reply = Reply(error.rv)
-        if asked.then is not None:
-            self._end_init(asked, reply)
+        if isinstance(asked, _Pair):
+            self._end_init(asked, body)
         else:
-            self._note(asked, reply)
+            self._note(asked, self._decoded(asked.request, body))
         return self._step()
 
     def _step(self) -> Step:
@@ -138,7 +164,25 @@ class Back:
 
     # From the native side
 
-    def _take(self, header: _Header, body: bytes) -> None:
+    def _short(self, way: BackWay, header: Header, body: bytes) -> bytes | None:
+        """Return the message of a request in its usual form; None if its values are needed."""
+        session = self._sessions.get(header[4])
+        if session is None or session.holds:
+            return None
+        if header[2] == 0:
+            asked = way.ask(session.handle, header[5], body)
+            return None if asked is None else self._framed(asked[0], (header, way, asked[1]))
+        init = self._ways.get(way.call.init)
+        if header[2] != Flags.FUSED or init is None:
+            return None
+        first = init.ask(session.handle, header[5], body[:FUSED_MECHANISM])
+        asked = None if first is None else way.ask(session.handle, 0, body[FUSED_MECHANISM:])
+        if first is None or asked is None:
+            return None
+        session.holds += 1
+        return self._framed(first[0], _Pair(header, init, session, asked[0], (header, way, asked[1])))
+
+    def _take(self, header: Header, body: bytes) -> None:
         call = call_numbered(header[1])
         refusal = _refusal(header, call)
         if call is None or refusal is not None:
@@ -163,7 +207,7 @@ class Back:
             # What was decoded fits but for its length.
             self._answer(header, RV.CKR_HOST_MEMORY)
 
-    def _ask(self, header: _Header, body: bytes, call: Call, session: Session[_Waiting] | None) -> None:
+    def _ask(self, header: Header, body: bytes, call: Call, session: Session[_Waiting] | None) -> None:
         if header[2] & Flags.FUSED:
             assert session is not None
             self._ask_fused(header, body, call, session)
@@ -190,9 +234,9 @@ class Back:
             at = self._sessions.tick()
         for each in held:
             each.holds += 1
-        self._send(message, _Asked(header, _kept(call, target, values), session, name, held, at))
+        self._send(message, _Asked(header, _kept(call, target, values), name, held, at))
 
-    def _ask_fused(self, header: _Header, body: bytes, call: Call, session: Session[_Waiting]) -> None:
+    def _ask_fused(self, header: Header, body: bytes, call: Call, session: Session[_Waiting]) -> None:
         init = CALLS[call.init - 1]
         init_values, values = decode_fused(call, header[5], body)
         try:
@@ -202,42 +246,55 @@ class Back:
             return
         # An operation that can't be carried fails, and is over then: it need not be begun.
         operation = encode_message(self._dialect, call, session.handle, values)
-        then = operation, _kept(call, session.handle, values)
         session.holds += 1
-        self._send(message, _Asked(header, _kept(init, session.handle, init_values), session, then=then))
+        asked = _Asked(header, _kept(call, session.handle, values))
+        self._send(message, _Pair(header, _kept(init, session.handle, init_values), session, operation, asked))
 
-    def _send(self, message: bytes, asked: _Asked) -> None:
-        code = self._last_code % _MAX_CODE + 1
-        while code in self._asked:
+    def _send(self, message: bytes, asked: _Asked | _Short | _Pair) -> None:
+        self._to_send.append(self._framed(message, asked))
+
+    def _framed(self, message: bytes, asked: _Asked | _Short | _Pair) -> bytes:
+        """Note that a message is sent, and return its frame."""
+        code = self._last_code + 1
+        while code > _MAX_CODE or code in self._asked:
             code = code % _MAX_CODE + 1
-        self._to_send.append(pack(Frame(code, message)))
         self._last_code = code
         self._asked[code] = asked
+        return FRAME(code, 0, len(message)) + message
 
     # From the server
 
-    def _end_init(self, asked: _Asked, reply: Reply) -> None:
-        session = asked.session
-        assert session is not None
-        assert asked.then is not None
-        message, request = asked.then
+    def _decoded(self, request: Request, body: bytes) -> Reply:
+        try:
+            return decode_reply(self._dialect, request, body)
+        except DecodeError as error:
+            return Reply(error.rv)
+
+    def _end_init(self, pair: _Pair, body: bytes) -> None:
+        header, session = pair.header, pair.session
+        init = pair.init
+        if isinstance(init, BackWay):
+            is_usual = init.answer(header, NO_ROOM, body) is not None
+            reply = Reply(0) if is_usual else self._decoded(init.request(NO_ROOM), body)
+        else:
+            reply = self._decoded(init, body)
         session.holds -= 1
         if reply.rv != RV.CKR_OK:
-            self._deliver(asked, reply, Flags.INIT)
+            self._deliver(header, init.call, reply, Flags.INIT)
         elif not self._sessions.is_open(session):
-            self._answer(asked.header, RV.CKR_SESSION_HANDLE_INVALID)
+            self._answer(header, RV.CKR_SESSION_HANDLE_INVALID)
         elif session.holds:
-            session.waiting.appendleft(_Waiting(asked.header, message, request))
-            self.waiting += len(message)
+            session.waiting.appendleft(_Waiting(header, pair.message, pair.asked))
+            self.waiting += len(pair.message)
         else:
-            self._send(message, _Asked(asked.header, request, session))
+            self._send(pair.message, pair.asked)
         self._go_on(session)
 
     def _note(self, asked: _Asked, reply: Reply) -> None:
         """Deliver a reply, and note what it changes."""
         call = asked.request.call
         is_ok = reply.rv == RV.CKR_OK
-        self._deliver(asked, reply)
+        self._deliver(asked.header, call, reply)
         if call is _OPEN_SESSION:
             if is_ok:
                 self._opened(asked.name, reply.session)
@@ -257,7 +314,7 @@ class Back:
         if closed is not None:
             self._go_on(closed)
         for other in self._asked.values():
-            if other.at > session.since and other.header[4] == session.slot:
+            if isinstance(other, _Asked) and other.at > session.since and other.header[4] == session.slot:
                 session.holds += 1
                 other.held.append(session)
 
@@ -269,31 +326,31 @@ class Back:
         """Send what has waited, as far as nothing holds it; a session that is closed holds nothing."""
         is_open = self._sessions.is_open(session)
         while session.waiting and not (is_open and session.holds):
-            header, body, operation = session.waiting.popleft()
+            header, body, asked = session.waiting.popleft()
             self.waiting -= len(body)
             if not is_open:
                 self._answer(header, RV.CKR_SESSION_HANDLE_INVALID)
-            elif operation is None:
+            elif asked is None:
                 self._take(header, body)
             else:
-                self._send(body, _Asked(header, operation, session))
+                self._send(body, asked)
 
-    def _deliver(self, asked: _Asked, reply: Reply, flags: int = 0) -> None:
+    def _deliver(self, header: Header, call: Call, reply: Reply, flags: int = 0) -> None:
         try:
-            body = encode_reply(asked.request.call, reply.values)
+            body = encode_reply(call, reply.values)
         except NativeEncodeError:
             # What was decoded fits but for its length.
-            self._answer(asked.header, RV.CKR_HOST_MEMORY, flags=flags)
+            self._answer(header, RV.CKR_HOST_MEMORY, flags=flags)
         else:
-            self._answer(asked.header, reply.rv, body, flags)
+            self._answer(header, reply.rv, body, flags)
 
-    def _answer(self, header: _Header, rv: int, body: bytes = b"", flags: int = 0) -> None:
+    def _answer(self, header: Header, rv: int, body: bytes = b"", flags: int = 0) -> None:
         if not header[2] & Flags.POSTED:
             _, number, _, id_, target, _ = header
             self._to_deliver.append(HEADER.pack(len(body), number, flags | Flags.REPLY, id_, target, rv) + body)
 
 
-def _refusal(header: _Header, call: Call | None) -> RV | None:
+def _refusal(header: Header, call: Call | None) -> RV | None:
     """Return why a request is refused whatever its body is; None if it is not."""
     flags = header[2]
     if flags & ~Flags.REQUEST_MASK:
