@@ -8,12 +8,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from count_frames import counting
-from subjects import KEYWAY, Environment, Subject
+from subjects import DIRECT, KEYWAY, P11KIT, TLS, Environment, Subject
 
 __all__ = ["Cost", "Figure", "Sample", "Traffic", "build_load", "count_traffic", "prepare", "sample"]
 
@@ -34,6 +34,9 @@ class Figure:
         count: Processes or listed keys; 0 for operations that are measured over time.
         pause_us: Pause between two steps, in microseconds. The rate is then that of the median step.
         one_processor: Whether client, daemon and hosts share one processor, so that nothing is spent on waking an idle one.
+        subjects: The names of the subjects that take part.
+        delay_ms: Milliseconds by which each direction between client and server is late.
+        max_rounds: Rounds that are enough, however many the others have; 0 for as many as they.
     """
 
     name: str
@@ -42,6 +45,9 @@ class Figure:
     count: int = 0
     pause_us: int = 0
     one_processor: bool = False
+    subjects: tuple[str, ...] = (DIRECT, KEYWAY, P11KIT)
+    delay_ms: float = 0.0
+    max_rounds: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,14 @@ class Cost:
         daemon: Of the daemon or server itself, for the whole process.
         host: Of the processes that the server started for it and that have ended, for the whole process.
         frames: Frames relayed by the daemon for the whole process; 0 where the module does not tell.
+        round_trips: Round trips of the whole process; 0 where the module does not tell.
     """
 
     client: float = 0.0
     daemon: float = 0.0
     host: float = 0.0
     frames: int = 0
+    round_trips: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
         seconds: Length of a slice that is measured over time.
     """
     stats = load.with_name("round-trips.jsonl")
-    if subject.name == KEYWAY:
+    if subject.name in {KEYWAY, TLS}:
         subject = subject.adding("KEYWAY_STATS", str(stats))
     with _accounting(subject, stats) as costs, _placed(subject, figure.one_processor):
         if figure.operation == "listing":
@@ -156,7 +164,7 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
         steps=int(answer["steps"]),
         errors=int(answer["errors"]),
         last_error=int(answer["last_error"]),
-        cost=Cost(float(answer["client_cpu_us"]), server.daemon, server.host, server.frames),
+        cost=replace(server, client=float(answer["client_cpu_us"])),
     )
 
 
@@ -175,13 +183,13 @@ def count_traffic(figure: Figure, subject: Subject, environment: Environment, lo
     Returns:
         None where the subject has no socket to listen at, or fails.
     """
-    if subject.socket is None:
+    if not subject.endpoint or not subject.protocol:
         return None
-    protocol = "native" if subject.name == KEYWAY else subject.name
-    relay = subject.socket.with_name(f"{subject.socket.name}.counted")
+    socket = Path(subject.endpoint)
+    relay = socket.with_name(f"{socket.name}.counted")
     seen: list[tuple[int, int]] = []
-    with counting(protocol, subject.socket, relay) as counts:
-        counted = subject.through(relay)
+    with counting(subject.protocol, socket, relay) as counts:
+        counted = subject.through(str(relay))
         for run in (1,) if figure.operation == "listing" else (steps, 2 * steps):
             before = counts.requests, counts.replies
             if figure.operation == "listing":
@@ -296,7 +304,9 @@ def _accounting(subject: Subject, stats: Path) -> Iterator[list[Cost]]:
     while _cpu_us(subject.server)[1] == children and time.monotonic() < deadline:
         time.sleep(0.01)
     after = _cpu_us(subject.server)
-    costs.append(Cost(daemon=after[0] - own, host=after[1] - children, frames=_frames(stats)))
+    round_trips, posted = _told(stats)
+    frames = 2 * round_trips + posted
+    costs.append(Cost(daemon=after[0] - own, host=after[1] - children, frames=frames, round_trips=round_trips))
 
 
 def _cpu_us(pid: int) -> tuple[float, float]:
@@ -320,9 +330,9 @@ def _times_us(pid: int) -> tuple[float, float]:
     return (user + system) * TICK, (children_user + children_system) * TICK
 
 
-def _frames(stats: Path) -> int:
-    """Frames that passed the daemon: two for a round trip, one for a posted call."""
+def _told(stats: Path) -> tuple[int, int]:
+    """Round trips and posted calls as the module counted them; a posted call is one frame in the daemon, a round trip two."""
     if not stats.exists():
-        return 0
+        return 0, 0
     lines = [json.loads(line) for line in stats.read_text().splitlines()]
-    return sum(2 * int(line["round_trips"]) + int(line["posted"]) for line in lines)
+    return sum(int(line["round_trips"]) for line in lines), sum(int(line["posted"]) for line in lines)

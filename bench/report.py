@@ -8,14 +8,26 @@ from statistics import median
 from typing import Any, Literal
 
 from measure import Sample
-from subjects import DIRECT, KEYWAY, P11KIT
+from subjects import DIRECT, FRONT, KEYWAY, OURS, P11KIT, TLS
 
-__all__ = ["COMPARISONS", "Ratio", "Rounds", "Target", "Verdict", "figure_json", "judge", "line", "ratio", "summary"]
+__all__ = [
+    "COMPARISONS",
+    "Ratio",
+    "Rounds",
+    "Target",
+    "Verdict",
+    "compared",
+    "figure_json",
+    "judge",
+    "line",
+    "ratio",
+    "summary",
+]
 
 Rounds = Mapping[str, Sequence[Sample]]
 """The samples of one figure: subject -> one sample for each round."""
 
-COMPARISONS = ((KEYWAY, DIRECT), (P11KIT, DIRECT), (KEYWAY, P11KIT))
+COMPARISONS = ((KEYWAY, DIRECT), (P11KIT, DIRECT), (KEYWAY, P11KIT), (FRONT, P11KIT), (TLS, P11KIT))
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Target:
 
     Attributes:
         figure: Name of the figure.
-        quantity: `keyway/direct` or `keyway/p11-kit` for a ratio of rates, else the name of an absolute quantity.
+        quantity: Two subjects, as in `keyway/direct`, for the ratio of their rates; else the name of an absolute quantity.
         relation: `>=`, `>` or `<=`.
         value: The bound.
     """
@@ -84,7 +96,7 @@ def judge(target: Target, figures: Mapping[str, Rounds], quantities: Mapping[tup
         quantities: Absolute quantities by (figure, quantity).
     """
     rounds = figures.get(target.figure, {})
-    failures = errors(rounds.get(KEYWAY, ()))
+    failures = sum(errors(rounds.get(subject, ())) for subject in OURS)
     measured: float | None
     if "/" in target.quantity:
         one, _, other = target.quantity.partition("/")
@@ -121,7 +133,18 @@ def summary(samples: Sequence[Sample]) -> dict[str, float]:
     }
 
 
-def line(name: str, rounds: Rounds) -> str:
+def compared(rounds: Rounds, subjects: Sequence[str]) -> dict[str, Ratio | None]:
+    """The ratios of a figure.
+
+    Args:
+        rounds: Its samples.
+        subjects: Who was to take part.
+    """
+    pairs = [(one, other) for one, other in COMPARISONS if one in subjects and other in subjects]
+    return {f"{one}/{other}": ratio(rounds, one, other) for one, other in pairs}
+
+
+def line(name: str, rounds: Rounds, subjects: Sequence[str]) -> str:
     """One figure as text: a row for each subject, then the ratios."""
     rows = []
     for subject, samples in rounds.items():
@@ -130,23 +153,22 @@ def line(name: str, rounds: Rounds) -> str:
         row += f"  cpu us/op {s['client_cpu_us_per_op']:>10,.1f}"
         row += f"{s['server_cpu_us_per_op']:>10,.1f}{s['host_cpu_us_per_op']:>11,.1f}"
         rows.append(row + (f"  {s['errors']:.0f} FAILED" if s["errors"] else ""))
-    compared = []
-    for one, other in COMPARISONS:
-        r = ratio(rounds, one, other)
-        value = f"{r.median:.2f} ({r.low:.2f}-{r.high:.2f})" if r else "not measured"
-        compared.append(f"{one}/{other} {value}")
-    return "\n".join([*rows, f"{'':<30}{'   '.join(compared)}"])
+    values = [
+        f"{pair} {r.median:.2f} ({r.low:.2f}-{r.high:.2f})" if r else f"{pair} not measured"
+        for pair, r in compared(rounds, subjects).items()
+    ]
+    return "\n".join([*rows, *([f"{'':<30}{'   '.join(values)}"] if values else [])])
 
 
-def figure_json(rounds: Rounds) -> dict[str, Any]:
+def figure_json(rounds: Rounds, subjects: Sequence[str]) -> dict[str, Any]:
     """One figure for the results file."""
-    compared = {f"{one}/{other}": ratio(rounds, one, other) for one, other in COMPARISONS}
     return {
         "subjects": {
             subject: {**summary(samples), "rounds": [{"rate": s.rate, "errors": s.errors} for s in samples]}
             for subject, samples in rounds.items()
         },
         "ratios": {
-            name: {"median": r.median, "low": r.low, "high": r.high} if r else None for name, r in compared.items()
+            name: {"median": r.median, "low": r.low, "high": r.high} if r else None
+            for name, r in compared(rounds, subjects).items()
         },
     }

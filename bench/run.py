@@ -16,13 +16,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from delay import delayed, direct_round_trip, late_round_trip
+from gateway import gateway
 from measure import Figure, Sample, Traffic, build_load, count_traffic, prepare, sample
 from report import Rounds, Target, Verdict, figure_json, judge, line, summary
-from subjects import KEYWAY, Environment, Subject, p11kit_server, subjects
+from subjects import FRONT, KEYWAY, P11KIT, TLS, Environment, Subject, p11kit_server, subjects
 
 BUILD = Path("build/bench")
 ROUNDS = 5
@@ -30,11 +33,30 @@ SECONDS = 1.0
 LISTED_KEYS = 100
 COUNTED_STEPS = 500
 COUNTED_CONTEXTS = 50
+DELAY_MS = 1.0
+LISTING_ROUNDS = 3
 
 P256 = "p256-sign x1"
 RELAY = "random16 x1 on one processor"
 OPENING = "open-context"
 LISTING = "listing"
+LATE = " 2 ms"
+TLS_SIGN = "tls p256-sign x1" + LATE
+TLS_LISTING = "tls listing" + LATE
+
+
+def _front(delay_ms: float = 0.0) -> tuple[Figure, ...]:
+    """The figures of p11-kit's client, in front of Keyway and of p11-kit server."""
+    late = LATE if delay_ms else ""
+    figures = (
+        Figure("front rsa2048-sign x1" + late, "rsa2048-sign"),
+        Figure("front rsa2048-sign x8" + late, "rsa2048-sign", threads=8),
+        Figure("front p256-sign x1" + late, "p256-sign"),
+        Figure("front p256-sign x8" + late, "p256-sign", threads=8),
+        Figure("front open-context" + late, "open-context"),
+    )
+    return tuple(replace(figure, subjects=(FRONT, P11KIT), delay_ms=delay_ms) for figure in figures)
+
 
 FIGURES = (
     Figure("rsa2048-sign x1", "rsa2048-sign"),
@@ -48,14 +70,27 @@ FIGURES = (
     Figure(OPENING, "open-context"),
     Figure("open-context paced", "open-context", pause_us=50_000),
     Figure("contexts x100", "contexts", count=100),
+    *_front(),
+    *_front(DELAY_MS),
+    Figure(TLS_SIGN, "p256-sign", subjects=(TLS,), delay_ms=DELAY_MS),
     Figure(LISTING, "listing", count=LISTED_KEYS),
+    Figure(
+        TLS_LISTING,
+        "listing",
+        count=LISTED_KEYS,
+        subjects=(TLS, P11KIT),
+        delay_ms=DELAY_MS,
+        max_rounds=LISTING_ROUNDS,
+    ),
 )
-"""In the order in which they are measured. The listing comes last since its keys would slow the others down."""
+"""In the order in which they are measured. The listings come last since their keys would slow the others down."""
 
 COUNTED = ("rsa2048-sign x1", P256, "random16 x1", OPENING, LISTING)
 
 ROUND_TRIPS = "round trips"
 FRAME_CPU = "daemon CPU us a frame"
+LATENCY = "latency in round trips"
+SHARE = "round trips of one of p11-kit's"
 
 TARGETS = (
     Target("rsa2048-sign x8", "keyway/direct", ">=", 0.9),
@@ -69,6 +104,16 @@ TARGETS = (
     Target(P256, ROUND_TRIPS, "<=", 1.0),
     # The relay alone: elsewhere the daemon's time is mostly the system's, for waking an idle processor.
     Target(RELAY, FRAME_CPU, "<=", 10.0),
+    # On two processors that are free.
+    Target("front rsa2048-sign x8", "front/p11-kit", ">=", 1.3),
+    Target("front rsa2048-sign x1", "front/p11-kit", ">=", 0.9),
+    Target("front p256-sign x1", "front/p11-kit", ">=", 0.9),
+    Target("front open-context", "front/p11-kit", ">", 1.0),
+    Target("front rsa2048-sign x1" + LATE, "front/p11-kit", ">=", 0.9),
+    Target("front p256-sign x1" + LATE, "front/p11-kit", ">=", 0.9),
+    Target("front open-context" + LATE, "front/p11-kit", ">", 1.0),
+    Target(TLS_SIGN, LATENCY, "<=", 1.2),
+    Target(TLS_LISTING, SHARE, "<=", 0.2),
 )
 
 
@@ -77,6 +122,8 @@ LEGEND = """\
 {rounds} rounds of {seconds:g} s, subjects in turn. A row: rate, median and 99th percentile of the latency,
 CPU us per operation of the client, of the daemon or server, of the processes that it started.
 Ratios are of speed, more is faster: the median of the rounds (lowest-highest).
+front is p11-kit-client.so before Keyway, tls is libkeyway.so over TLS. "2 ms" means a proxy in the path that delivers
+every chunk 1 ms late in each direction, however many are on their way.
 """
 
 
@@ -89,23 +136,45 @@ class Bench:
         load: The compiled load generator.
         rounds: Samples of each figure and subject.
         seconds: Length of a sample.
+        directory: Where sockets may be made.
     """
 
     environment: Environment
     load: Path
     rounds: int
     seconds: float
+    directory: Path
 
 
-def interleaved(figure: Figure, present: Sequence[Subject], bench: Bench) -> Rounds:
-    """Sample the subjects in turn, each round beginning with another one."""
+@contextlib.contextmanager
+def late(figure: Figure, present: Sequence[Subject], bench: Bench) -> Iterator[Sequence[Subject]]:
+    """Put the delay of a figure before its subjects."""
+    with contextlib.ExitStack() as stack:
+        subjects = list(present)
+        for at, subject in enumerate(present if figure.delay_ms else ()):
+            is_path = subject.endpoint.startswith("/")
+            listen = str(bench.directory / f"{subject.name}.late") if is_path else "127.0.0.1:0"
+            subjects[at] = subject.through(stack.enter_context(delayed(figure.delay_ms, subject.endpoint, listen)))
+        yield subjects
+
+
+def interleaved(figure: Figure, present: Sequence[Subject], bench: Bench) -> tuple[Rounds, list[float]]:
+    """Sample the subjects in turn, each round beginning with another one.
+
+    Returns:
+        The samples, and for a figure of latencies what one round trip took in each round, in microseconds.
+    """
     samples: dict[str, list[Sample]] = {subject.name: [] for subject in present}
-    for turn in range(bench.rounds):
-        shift = turn % len(present)
-        for subject in (*present[shift:], *present[:shift]):
-            taken = sample(figure, subject, bench.environment, bench.load, bench.seconds)
-            samples[subject.name].append(taken)
-    return samples
+    trips: list[float] = []
+    with late(figure, present, bench) as subjects:
+        for turn in range(min(bench.rounds, figure.max_rounds or bench.rounds)):
+            shift = turn % len(subjects)
+            if figure.name == TLS_SIGN:
+                trips.append(late_round_trip(figure.delay_ms))
+            for subject in (*subjects[shift:], *subjects[:shift]):
+                taken = sample(figure, subject, bench.environment, bench.load, bench.seconds)
+                samples[subject.name].append(taken)
+    return samples, trips
 
 
 @dataclass
@@ -120,23 +189,53 @@ class Results:
 
 def measure(figure: Figure, present: Sequence[Subject], bench: Bench, results: Results) -> None:
     """Measure one figure, add it to the results and print it."""
+    if not present:
+        results.figures[figure.name] = {}
+        print(f"{figure.name:<30}not measured\n", flush=True)
+        return
     if figure.operation == "listing":
         prepare(bench.load, bench.environment.direct_module, listing=figure.count)
-    rounds = results.figures[figure.name] = interleaved(figure, present, bench)
-    print(line(figure.name, rounds), flush=True)
+    rounds, trips = interleaved(figure, present, bench)
+    results.figures[figure.name] = rounds
+    print(line(figure.name, rounds, figure.subjects), flush=True)
+    if trips:
+        latencies = [taken.median_us / trip for taken, trip in zip(rounds[TLS], trips, strict=True)]
+        results.quantities[figure.name, LATENCY] = median(latencies)
+        print(f"{'':<30}one round trip {median(trips):,.0f} us, latency {median(latencies):.2f} of it")
+    if figure.name == TLS_LISTING:
+        share(figure, present, rounds, bench, results)
     if KEYWAY in rounds and (per_frame := summary(rounds[KEYWAY])["daemon_cpu_us_per_frame"]):
         results.quantities[figure.name, FRAME_CPU] = per_frame
         print(f"{'':<30}daemon CPU {per_frame:.1f} us a frame")
     if figure.name in COUNTED:
         steps = COUNTED_CONTEXTS if figure.name == OPENING else COUNTED_STEPS
         traffic = results.traffic[figure.name] = {
-            s.name: count_traffic(figure, s, bench.environment, bench.load, steps) for s in present if s.socket
+            s.name: count_traffic(figure, s, bench.environment, bench.load, steps) for s in present if s.endpoint
         }
         if keyway := traffic.get(KEYWAY):
             results.quantities[figure.name, ROUND_TRIPS] = keyway.round_trips
         told = "   ".join(f"{name} {t or 'not counted'}" for name, t in traffic.items())
         print(f"{'':<30}round trips: {told or 'not counted'}")
     print(flush=True)
+
+
+def share(figure: Figure, present: Sequence[Subject], rounds: Rounds, bench: Bench, results: Results) -> None:
+    """Compare the round trips of a listing: ours as the module counted them, p11-kit's as a relay does."""
+    stock = next((subject for subject in present if subject.name == P11KIT), None)
+    ours = median(taken.cost.round_trips for taken in rounds.get(TLS, ())) if rounds.get(TLS) else 0
+    theirs = count_traffic(figure, stock, bench.environment, bench.load, 1) if stock else None
+    if ours and theirs:
+        results.quantities[figure.name, SHARE] = ours / theirs.round_trips
+        print(f"{'':<30}round trips: {TLS} {ours:.0f}   {P11KIT} {theirs}")
+
+
+def tell_delay() -> None:
+    """Print what the proxy does to a round trip, and what it costs by itself."""
+    direct, none, full = direct_round_trip(), late_round_trip(0.0), late_round_trip(DELAY_MS)
+    print(
+        f"The delay proxy: a round trip of 100 bytes over loopback takes {direct:.0f} us, through the proxy {none:.0f} us "
+        f"without delay and {full:.0f} us with 1 ms each way.\n"
+    )
 
 
 @contextlib.contextmanager
@@ -187,16 +286,21 @@ def results_json(
     about: Mapping[str, Any], bench: Bench, missing: Mapping[str, str], results: Results, verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
     """The results file."""
+    subjects = {figure.name: figure.subjects for figure in FIGURES}
     return {
         "machine": dict(about),
         "rounds": bench.rounds,
         "seconds": bench.seconds,
         "not_measured": dict(missing),
-        "figures": {name: figure_json(rounds) for name, rounds in results.figures.items()},
+        "figures": {name: figure_json(rounds, subjects[name]) for name, rounds in results.figures.items()},
         "round_trips": {
             figure: {subject: asdict(t) if t else None for subject, t in counted.items()}
             for figure, counted in results.traffic.items()
         },
+        "quantities": [
+            {"figure": figure, "quantity": quantity, "value": value}
+            for (figure, quantity), value in results.quantities.items()
+        ],
         "targets": [
             {**asdict(v.target), "measured": v.measured, "reached": v.reached, "note": v.note} for v in verdicts
         ],
@@ -226,24 +330,29 @@ def main() -> int:
     except KeyError as variable:
         print(f"{variable.args[0]} is not set: start this as 'keyway run -- python bench/run.py'", file=sys.stderr)
         return 2
-    bench = Bench(environment, build_load(options.build.resolve()), options.rounds, options.seconds)
+    load = build_load(options.build.resolve())
     wanted = [f for f in FIGURES if not options.only or any(text in f.name for text in options.only)]
     about = {**machine(), "busy": options.busy}
-    print(LEGEND.format(rounds=bench.rounds, seconds=bench.seconds, **about))
+    print(LEGEND.format(rounds=options.rounds, seconds=options.seconds, **about))
+    if any(figure.delay_ms for figure in wanted):
+        tell_delay()
 
     results = Results()
     with (
         awake((os.cpu_count() or 1) if options.busy else 0),
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         p11kit_server(environment.direct_module, Path(directory), whole_module=options.p11_kit_module) as p11kit,
+        gateway(environment.direct_module, Path(directory)) as listening,
     ):
-        known = subjects(environment, p11kit)
+        bench = Bench(environment, load, options.rounds, options.seconds, Path(directory))
+        known = subjects(environment, p11kit, listening)
         missing = {s.name: s.missing for s in known.values() if s.missing}
         for name, why in missing.items():
             print(f"{name} is NOT MEASURED: {why}\n")
         prepare(bench.load, environment.direct_module)
         for figure in wanted:
-            measure(figure, [s for s in known.values() if not s.missing], bench, results)
+            present = [known[name] for name in figure.subjects if not known[name].missing]
+            measure(figure, present, bench, results)
 
     about["load_after"] = os.getloadavg()[0]
     names = {figure.name for figure in wanted}

@@ -1,4 +1,4 @@
-"""The three ways to reach the same token: the vendor module itself, Keyway, and `p11-kit server`."""
+"""The ways to reach the same token: the vendor module itself, Keyway with each of its clients, and `p11-kit server`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-__all__ = ["DIRECT", "KEYWAY", "P11KIT", "Environment", "Subject", "p11kit_server", "subjects"]
+from gateway import Gateway
+
+__all__ = ["DIRECT", "FRONT", "KEYWAY", "OURS", "P11KIT", "TLS", "Environment", "Subject", "p11kit_server", "subjects"]
 
 DIRECT = "direct"
 KEYWAY = "keyway"
 P11KIT = "p11-kit"
+FRONT = "front"  # p11-kit-client.so in front of Keyway
+TLS = "tls"  # libkeyway.so over TLS
+OURS = (KEYWAY, FRONT, TLS)
 
 P11KIT_CLIENT_MODULE = Path("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so")
 START_DEADLINE = 10.0  # seconds that a server may take to listen
@@ -66,13 +71,14 @@ class Subject:
     """One way to the token.
 
     Attributes:
-        name: DIRECT, KEYWAY or P11KIT.
+        name: DIRECT, KEYWAY, P11KIT, FRONT or TLS.
         module: The Cryptoki module that an application loads.
         variables: What the application's environment needs in addition.
         missing: Why this subject can't be measured here; empty where it can.
         server: Process id of the daemon or server behind the module, if any.
-        socket: The unix socket that the module connects to, if any.
-        address_variable: The variable that names the socket, and how, as (name, prefix).
+        endpoint: What the module connects to: the path of a unix socket, or host:port; empty if nothing.
+        protocol: What is spoken there: native or p11-kit; empty where nobody could read it.
+        address_variable: The variable that names the endpoint, and how, as (name, prefix).
     """
 
     name: str
@@ -80,7 +86,8 @@ class Subject:
     variables: Mapping[str, str] = field(default_factory=dict)
     missing: str = ""
     server: int | None = None
-    socket: Path | None = None
+    endpoint: str = ""
+    protocol: str = ""
     address_variable: tuple[str, str] = ("", "")
 
     def environment(self) -> dict[str, str]:
@@ -91,10 +98,10 @@ class Subject:
         """The same subject with one more variable in the application's environment."""
         return replace(self, variables={**self.variables, name: value})
 
-    def through(self, socket: Path) -> Subject:
-        """The same subject with another socket (a relay) before its server."""
+    def through(self, endpoint: str) -> Subject:
+        """The same subject with another endpoint (a relay) before its server."""
         name, prefix = self.address_variable
-        return replace(self.adding(name, f"{prefix}{socket}"), socket=socket)
+        return replace(self.adding(name, f"{prefix}{endpoint}"), endpoint=endpoint)
 
 
 def unix_path(address: str) -> Path | None:
@@ -106,12 +113,13 @@ def unix_path(address: str) -> Path | None:
     return Path(address) if address.startswith("/") else None
 
 
-def subjects(environment: Environment, p11kit: tuple[int, Path] | None) -> dict[str, Subject]:
-    """All three subjects, those that can't be measured here with the reason.
+def subjects(environment: Environment, p11kit: tuple[int, Path] | None, gateway: Gateway | str) -> dict[str, Subject]:
+    """All subjects, those that can't be measured here with the reason.
 
     Args:
         environment: As `keyway run` set it.
         p11kit: Process id and socket of a running `p11-kit server`, or None.
+        gateway: A daemon that listens for p11-kit's clients and for TLS, or why there is none.
     """
     keyway = environment.keyway_module
     if keyway is None:
@@ -128,7 +136,8 @@ def subjects(environment: Environment, p11kit: tuple[int, Path] | None) -> dict[
             keyway or Path(),
             missing=why_no_keyway,
             server=environment.keyway_daemon,
-            socket=environment.keyway_socket,
+            endpoint=str(environment.keyway_socket or ""),
+            protocol="native",
             address_variable=("KEYWAY_ADDRESS", prefix),
         ),
         P11KIT: Subject(
@@ -137,10 +146,41 @@ def subjects(environment: Environment, p11kit: tuple[int, Path] | None) -> dict[
             {"P11_KIT_SERVER_ADDRESS": f"unix:path={p11kit_socket}"},
             missing="" if p11kit else "p11-kit server or p11-kit-client.so is not installed",
             server=p11kit_pid,
-            socket=p11kit_socket,
+            endpoint=str(p11kit_socket or ""),
+            protocol="p11-kit",
             address_variable=("P11_KIT_SERVER_ADDRESS", "unix:path="),
         ),
+        FRONT: _front(gateway),
+        TLS: _tls(gateway, keyway, why_no_keyway),
     }
+
+
+def _front(gateway: Gateway | str) -> Subject:
+    if isinstance(gateway, str):
+        return Subject(FRONT, P11KIT_CLIENT_MODULE, missing=gateway)
+    front = Subject(
+        FRONT,
+        P11KIT_CLIENT_MODULE,
+        missing="" if P11KIT_CLIENT_MODULE.is_file() else "p11-kit-client.so is not installed",
+        server=gateway.pid,
+        protocol="p11-kit",
+        address_variable=("P11_KIT_SERVER_ADDRESS", "unix:path="),
+    )
+    return front.through(str(gateway.front))
+
+
+def _tls(gateway: Gateway | str, module: Path | None, why_no_keyway: str) -> Subject:
+    if isinstance(gateway, str):
+        return Subject(TLS, module or Path(), missing=gateway)
+    tls = Subject(
+        TLS,
+        module or Path(),
+        gateway.variables,
+        missing=why_no_keyway,
+        server=gateway.pid,
+        address_variable=("KEYWAY_ADDRESS", "tls://"),
+    )
+    return tls.through(gateway.tls)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ import unittest
 from pathlib import Path
 
 from count_frames import FRAMINGS, FrameScanner, counting
+from delay import Way, connect, delayed
 from measure import Cost, Sample
-from report import Target, judge, ratio
+from report import Target, compared, judge, ratio
 from subjects import unix_path
 
 NATIVE = FRAMINGS["native"]
@@ -107,6 +108,59 @@ class Judging(unittest.TestCase):
         assert not judge(target, {}, {}).reached
         assert judge(target, {}, {("sign", "round trips"): 1.0}).reached
         assert not judge(target, {}, {("sign", "round trips"): 2.0}).reached
+
+    def test_any_failure_of_ours_counts(self) -> None:
+        target = Target("sign", "front/p11-kit", ">=", 1.0)
+        for errors, reached in ((0, True), (1, False)):
+            figures = {"sign": {"front": [taken(20, errors=errors)], "p11-kit": [taken(10, errors=1)]}}
+            assert judge(target, figures, {}).reached == reached
+
+    def test_who_takes_part_is_compared(self) -> None:
+        rounds = {"front": [taken(20)], "p11-kit": [taken(10)]}
+        assert list(compared(rounds, ("front", "p11-kit"))) == ["front/p11-kit"]
+        assert compared({}, ("keyway", "direct")) == {"keyway/direct": None}
+
+
+class Delaying(unittest.TestCase):
+    def test_what_comes_leaves_when_it_is_due_and_not_before(self) -> None:
+        sender, source = socket.socketpair()
+        sink, receiver = socket.socketpair()
+        with sender, source, sink, receiver:
+            receiver.setblocking(False)
+            way = Way(source, sink, 1000.0)
+            sender.sendall(b"one")
+            way.receive()
+            first = way.due
+            assert first is not None
+            sender.sendall(b"two")
+            way.receive()
+            # The second did not have to wait for the first to leave.
+            assert way.due == first
+            way.deliver(first - 1)
+            with self.assertRaises(BlockingIOError):
+                receiver.recv(6)
+            way.deliver(first + 1000)
+            assert receiver.recv(6) == b"onetwo"
+            assert way.due is None
+
+    def test_the_proxy_passes_both_directions_and_both_ends(self) -> None:
+        with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as listener:
+            directory = Path(name)
+            listener.bind(str(directory / "server"))
+            listener.listen(1)
+            with (
+                delayed(0.1, str(directory / "server"), str(directory / "late")) as endpoint,
+                connect(endpoint) as client,
+            ):
+                server, _ = listener.accept()
+                with server:
+                    client.sendall(b"request")
+                    client.shutdown(socket.SHUT_WR)
+                    assert server.recv(7, socket.MSG_WAITALL) == b"request"
+                    assert server.recv(1) == b""
+                    server.sendall(b"reply")
+                assert client.recv(5, socket.MSG_WAITALL) == b"reply"
+                assert client.recv(1) == b""
 
 
 class Addresses(unittest.TestCase):

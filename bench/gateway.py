@@ -1,0 +1,150 @@
+"""A daemon that listens for p11-kit's clients and for TLS, over the same module and tokens as the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Gateway", "gateway"]
+
+START_DEADLINE: Final = 10.0  # seconds that the daemon may take to listen
+SERVER_NAME: Final = "gateway.bench"
+
+REQUEST: Final = """\
+[req]
+distinguished_name = name
+[name]
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign
+subjectKeyIdentifier = hash
+[server]
+basicConstraints = critical, CA:FALSE
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:gateway.bench
+[client]
+basicConstraints = critical, CA:FALSE
+authorityKeyIdentifier = keyid
+subjectAltName = DNS:client.bench
+"""
+
+CONFIG: Final = """\
+[log]
+format = "json"
+[listen]
+socket = "{directory}/native.sock"
+[backend.softhsm]
+module = "{module}"
+environment = {environment}
+[listener.p11-kit]
+address = "unix:{directory}/front.sock"
+protocol = "p11-kit"
+[listener.tls]
+address = "tls://127.0.0.1:0"
+certificate = "{directory}/server.pem"
+key = "{directory}/server.key"
+ca = "{directory}/ca.pem"
+"""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A daemon that listens.
+
+    Attributes:
+        pid: Its process.
+        front: The socket of its listener for p11-kit's clients.
+        tls: host:port of its listener for TLS.
+        variables: What libkeyway.so needs in its environment to trust it, and to be trusted.
+    """
+
+    pid: int
+    front: Path
+    tls: str
+    variables: dict[str, str]
+
+
+def _issue(directory: Path, name: str) -> None:
+    """Make a key and a certificate for a day; all are signed by the one called ca, which has to be the first."""
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "1",
+    ]
+    command += ["-config", str(directory / "request"), "-extensions", name, "-subj", f"/CN={name}.bench"]
+    command += ["-keyout", str(directory / f"{name}.key"), "-out", str(directory / f"{name}.pem")]
+    if name != "ca":
+        command += ["-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def gateway(module: Path, directory: Path) -> Iterator[Gateway | str]:
+    """Run the daemon.
+
+    Args:
+        module: The vendor module to serve.
+        directory: Where its files go; a unix socket's path has to be short.
+
+    Yields:
+        The daemon, or why there is none.
+    """
+    try:
+        (directory / "request").write_text(REQUEST)
+        for name in ("ca", "server", "client"):
+            _issue(directory, name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        yield f"no certificates could be made: {error}"
+        return
+    conf = os.environ.get("SOFTHSM2_CONF")
+    environment = f'{{ SOFTHSM2_CONF = "{conf}" }}' if conf else "{}"
+    config = directory / "keyway.toml"
+    config.write_text(CONFIG.format(directory=directory, module=module, environment=environment))
+    log = directory / "log"
+    command = [sys.executable, "-m", "keyway.cli", "serve", "-c", str(config)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=out)
+    try:
+        deadline = time.monotonic() + START_DEADLINE
+        while process.poll() is None and time.monotonic() < deadline and not _events(log, "ready"):
+            time.sleep(0.02)
+        listening = [event["address"] for event in _events(log, "listening")]
+        tls = next((address.removeprefix("tls://") for address in listening if address.startswith("tls://")), "")
+        if tls and process.poll() is None:
+            yield Gateway(process.pid, directory / "front.sock", tls, _variables(directory))
+        else:
+            yield f"keyway serve did not start: {log.read_text().strip()[-300:]}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _events(log: Path, event: str) -> list[dict[str, str]]:
+    # The last line may be half written.
+    lines = [line for line in log.read_text().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
+    return [told for line in lines if (told := json.loads(line))["event"] == event]
+
+
+def _variables(directory: Path) -> dict[str, str]:
+    return {
+        "KEYWAY_CA": str(directory / "ca.pem"),
+        "KEYWAY_CERTIFICATE": str(directory / "client.pem"),
+        "KEYWAY_KEY": str(directory / "client.key"),
+        "KEYWAY_SERVER_NAME": SERVER_NAME,
+    }
