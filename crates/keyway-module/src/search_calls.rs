@@ -87,6 +87,7 @@ impl Making<'_, '_> {
                 news,
             };
             if let Some(kept) = view.ahead.take(asked.object, &asked.query, stamp, Instant::now()) {
+                Stats::count(&self.context.stats.ahead);
                 let told = ahead::Answer {
                     rv: kept.rv,
                     body: &kept.body,

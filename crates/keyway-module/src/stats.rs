@@ -14,6 +14,8 @@ pub struct Stats {
     pub round_trips: AtomicU64,
     /// Requests that were not.
     pub posted: AtomicU64,
+    /// Queries that were answered by what had been read ahead.
+    pub ahead: AtomicU64,
 }
 
 impl Stats {
@@ -26,10 +28,11 @@ impl Stats {
     #[must_use]
     pub fn line(&self) -> String {
         format!(
-            "{{\"round_trips\":{},\"posted\":{},\"calls\":{}}}\n",
+            "{{\"round_trips\":{},\"posted\":{},\"calls\":{},\"ahead\":{}}}\n",
             self.round_trips.load(Relaxed),
             self.posted.load(Relaxed),
-            self.calls.load(Relaxed)
+            self.calls.load(Relaxed),
+            self.ahead.load(Relaxed)
         )
     }
 
