@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from keyway.address import Address, Inherited, Tcp, Tls, Unix, Vsock
+from keyway.transport.alert import send_alert
 from keyway.transport.descriptor import DescriptorTransport
 from keyway.transport.errors import ConnectError
 from keyway.transport.tls import Credentials, describe_refusal
@@ -86,23 +87,52 @@ async def _connect(
         case Unix(path):
             return await loop.create_unix_connection(factory, path)
         case Tcp(host, port):
-            transport, protocol = await loop.create_connection(factory, host, port)
+            return await loop.create_connection(factory, sock=await _dial(host, port, seconds))
         case Tls(host, port):
             assert credentials is not None
-            transport, protocol = await loop.create_connection(
-                factory,
-                host,
-                port,
-                ssl=credentials.context(),
-                server_hostname=server_name or host,
-                ssl_handshake_timeout=seconds,
-            )
+            context = credentials.context()
+            connection = await _dial(host, port, seconds)
+            # The loop closes its own when the handshake fails.
+            with connection.dup() as copy:
+                try:
+                    return await loop.create_connection(
+                        factory,
+                        sock=connection,
+                        ssl=context,
+                        server_hostname=server_name or host,
+                        ssl_handshake_timeout=seconds,
+                    )
+                except OSError as error:
+                    send_alert(copy, error)
+                    raise
         case Vsock(cid, port):
             return await _connect_vsock(cid, port, factory)
         case Inherited():
             raise ConnectError(f"{address}: is for listening only")
-    tune(transport.get_extra_info("socket"))
-    return transport, protocol
+
+
+async def _dial(host: str, port: int, seconds: float) -> socket.socket:
+    """Return a socket that is connected to the first of a host's addresses that answers."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for left, (family, _, _, _, where) in zip(range(len(found), 0, -1), found, strict=True):
+        connection = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            # An address that swallows what it is sent leaves time for the next.
+            async with asyncio.timeout((deadline - loop.time()) / left):
+                await loop.sock_connect(connection, where)
+            tune(connection)
+        except OSError:
+            connection.close()
+            if left == 1:
+                raise
+        except BaseException:
+            connection.close()
+            raise
+        else:
+            return connection
+    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
 
 async def _connect_vsock(

@@ -54,7 +54,7 @@ def bound_address(address: Address, listener: socket.socket) -> Address:
 def inherited(environment: Mapping[str, str], pid: int) -> dict[str, int]:
     """Return the descriptors that a service manager hands over, by name (sd_listen_fds(3)).
 
-    Sockets without a name of their own are called unknown, 1, 2 and so on; the first one is also the nameless one.
+    Each is also known by its place, 0, 1 and so on, and the first one by the empty name.
 
     Args:
         environment: With LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES if there are any.
@@ -111,6 +111,7 @@ def _inherited(address: Inherited, name: str, given: Mapping[str, int]) -> socke
     if name not in given:
         raise AddressError(f"{address}: no such socket is handed over (LISTEN_FDS, LISTEN_FDNAMES)")
     try:
+        os.set_inheritable(given[name], False)
         listener = socket.socket(fileno=os.dup(given[name]))
     except OSError as error:
         raise AddressError(f"{address}: descriptor {given[name]} is no socket") from error

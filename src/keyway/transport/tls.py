@@ -1,6 +1,7 @@
 """TLS 1.3 from files that may change while the daemon runs (RFC 8446)."""
 
 import ssl
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ class _Built:
 class Credentials:
     """The TLS context of one end, made anew when its files change.
 
-    When changed files are wrong, the last good ones stay in use, and that is reported once for each change.
+    When changed files are wrong, the last good ones stay in use, and that is reported once for each change. When they are noticed is when
+    the next connection asks for the context; those that are there stay as they are.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Credentials:
             files: Their paths.
             is_server: Whether this end accepts connections.
             clients: Whether a server's clients must show a certificate: required, optional or none.
-            report: Called with a sentence when changed files have been taken, or can't be.
+            report: Called with a sentence when changed files have been taken, or can't be, or when anybody may read the key.
 
         Raises:
             TlsError: A file can't be read, or does not fit the others.
@@ -103,6 +105,8 @@ class Credentials:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if files.certificate is not None and files.key is not None:
             _load_own(context, files.certificate, files.key)
+            if files.key.stat().st_mode & stat.S_IROTH:
+                self._report(f"{files.key}: everybody on this machine may read this private key")
         if files.ca is not None:
             _load_trusted(context, files.ca, "certificate")
         if files.crl is not None:
