@@ -1,5 +1,6 @@
 """The short ways give byte by byte what the values give, for usual, unusual and damaged input; and the usual input takes them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from keyway.cryptoki import (
 )
 from keyway.p11kit import (
     DIALECTS,
+    MAX_OUTPUT,
     MESSAGES,
     DecodeError,
     Dialect,
@@ -119,9 +121,7 @@ def short_messages(draw: st.DrawFn, dialect: Dialect) -> bytes:
     spoken = draw(st.sampled_from([DIALECTS[version], *DIALECTS[message.since :]]))
     body = encode_request(spoken, message.call, draw(wire.u64), draw(strategies.requests(spoken, message.call)))
     arguments = body[8 + len(message.request) :]
-    if draw(st.booleans()):
-        return begin + arguments
-    return begin + draw(strategies.damaged(arguments))
+    return begin + draw(st.just(arguments) | strategies.damaged(arguments))
 
 
 @settings(max_examples=800)
@@ -143,8 +143,104 @@ def test_requests_of_clients(dialect: Dialect, data: st.DataObject) -> None:
     assert came.body == reply_by_values(dialect, request, rv, answer)
 
 
+SMALL: dict[str, Any] = {
+    "C_Sign": Room(1, True),
+    "C_SignFinal": Room(1, True),
+    "C_GenerateRandom": Fill(True, 1),
+    "C_FindObjects": ObjectsRoom(1, True, True),
+}
+
+
+def neighbours(body: bytes) -> Iterator[bytes]:
+    """A body with each byte replaced in turn, cut at each place, and with bytes added."""
+    for at, byte in enumerate(body):
+        for other in {0, 1, 2, 3, 0xFF, byte ^ 1, (byte + 1) & 0xFF, (byte - 1) & 0xFF} - {byte}:
+            yield body[:at] + bytes([other]) + body[at + 1 :]
+        yield body[:at]
+    for count in (1, 4, 8, 13):
+        yield body + bytes(count)
+
+
+# A call of each form, its values and its results.
+FORMS: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
+    ("C_Sign", (b"data", Room(9, True)), (Output(3, b"sig"),)),
+    ("C_Sign", (b"", Room(0, False)), (Output(3, None),)),
+    ("C_SignFinal", (Room(9, True),), (Output(0, b""),)),
+    ("C_SignUpdate", (b"data",), ()),
+    ("C_Verify", (b"data", b"sig"), ()),
+    ("C_SignInit", (Mechanism(1), 7), (Unchanged(),)),
+    ("C_DigestInit", (Mechanism(0x250),), (Unchanged(),)),
+    ("C_GenerateRandom", (Fill(True, 4),), (b"4444",)),
+    ("C_FindObjects", (ObjectsRoom(3, True, True),), (Numbers(2, (7, 8)),)),
+    ("C_FindObjectsFinal", (), ()),
+]
+forms = pytest.mark.parametrize(("name", "values", "results"), FORMS)
+versions = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+
+
+@forms
+@versions
+def test_the_neighbours_of_messages(
+    dialect: Dialect, name: str, values: tuple[Any, ...], results: tuple[Any, ...]
+) -> None:
+    call = call_named(name)
+    body = encode_request(dialect, call, 1, values)
+    for neighbour in neighbours(body):
+        assert asked(Front(dialect), neighbour) == front_by_values(dialect, neighbour)[1]
+    request = decode_request(dialect, body)
+    front = Front(dialect)
+    for id_, neighbour in enumerate(neighbours(encode_native_reply(call, results)), 1):
+        front.request(1, body)
+        header = HEADER.pack(len(neighbour), call.number, Flags.REPLY, id_, 1, 0)
+        (came,) = messages(front.replies(header + neighbour))
+        assert came.body == reply_by_values(dialect, request, 0, neighbour)
+
+
+@forms
+@versions
+def test_the_neighbours_of_native_frames(
+    dialect: Dialect, name: str, values: tuple[Any, ...], results: tuple[Any, ...]
+) -> None:
+    call = call_named(name)
+    object_, body = encode_native(call, values)
+    for neighbour in neighbours(body):
+        _, expected, rv = back_by_values(dialect, call, object_, neighbour)
+        answered = HEADER.pack(0, call.number, Flags.REPLY, 9, 1, rv)
+        step = opened(dialect).request((len(neighbour), call.number, 0, 9, 1, object_), neighbour)
+        assert step == (Step(b"", answered) if expected is None else Step(pack(Frame(2, expected))))
+    back = opened(dialect)
+    request = decode_request(dialect, encode_request(dialect, call, HANDLE, values))
+    for code, neighbour in enumerate(neighbours(encode_reply(dialect, request, Reply(0, results))), 2):
+        back.request((len(body), call.number, 0, 9, 1, object_), body)
+        rv, native = answer_by_values(dialect, call, values, neighbour)
+        frame = HEADER.pack(len(native), call.number, Flags.REPLY, 9, 1, rv) + native
+        assert back.reply(code, neighbour) == Step(b"", frame)
+
+
+@pytest.mark.parametrize("size", [MAX_OUTPUT, MAX_OUTPUT + 1, 2**31 - 1, 2**32 - 2, 2**32 - 1, 2**32, 2**64 - 1])
+@versions
+def test_rooms_at_the_limits(dialect: Dialect, size: int) -> None:
+    for name, values in (
+        ("C_Sign", (b"data", Room(size, True))),
+        ("C_Sign", (b"data", Room(size, False))),
+        ("C_SignFinal", (Room(size, True),)),
+        ("C_GenerateRandom", (Fill(True, size),)),
+        ("C_FindObjects", (ObjectsRoom(size, True, True),)),
+    ):
+        call = call_named(name)
+        object_, body = encode_native(call, values)
+        _, expected, rv = back_by_values(dialect, call, object_, body)
+        answered = HEADER.pack(0, call.number, Flags.REPLY, 9, 1, rv)
+        step = opened(dialect).request((len(body), call.number, 0, 9, 1, object_), body)
+        assert step == (Step(b"", answered) if expected is None else Step(pack(Frame(2, expected))))
+        if size < 2**32:
+            usual_body = encode_request(dialect, call, 1, (*values[:-1], SMALL[name]))
+            message = usual_body[:-4] + size.to_bytes(4, "big")
+            assert asked(Front(dialect), message) == front_by_values(dialect, message)[1]
+
+
 @pytest.mark.parametrize("name", HOT)
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+@versions
 def test_what_a_client_sends_often_takes_the_short_way(dialect: Dialect, name: str) -> None:
     call = call_named(name)
 
@@ -290,7 +386,7 @@ def test_fused_requests_to_servers(dialect: Dialect, call: Call, data: st.DataOb
 
 
 @pytest.mark.parametrize("name", HOT)
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+@versions
 def test_what_a_server_is_asked_often_takes_the_short_way(dialect: Dialect, name: str) -> None:
     call = call_named(name)
     way = WAYS[dialect.version][call.number]
