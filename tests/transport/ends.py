@@ -55,10 +55,3 @@ class Echo(Noting):
         super().data_received(data)
         assert self.transport is not None
         self.transport.write(data)
-
-
-async def until(condition, seconds=20.0):
-    """Wait for what only other parties make true."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

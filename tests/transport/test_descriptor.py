@@ -7,7 +7,7 @@ import socket
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.transport.ends import Echo, Noting, until
+from tests.transport.ends import Echo, Noting
 
 from keyway.transport.descriptor import DescriptorTransport
 
@@ -206,7 +206,8 @@ def test_a_socket_is_owned_and_told(runner):
         assert await asyncio.get_running_loop().sock_recv(theirs, 5) == b"hello"
         theirs.close()
         await protocol.end()
-        await until(lambda: not is_open(descriptor))
+        await asyncio.sleep(0)
+        assert not is_open(descriptor)
         assert told.fileno() == -1
 
     runner.run(test())

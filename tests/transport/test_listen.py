@@ -126,14 +126,14 @@ class TestInherited:
 
     @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
     def test_a_socket_that_does_not(self, kind):
-        with socket.socket(socket.AF_INET, kind) as theirs:
-            with pytest.raises(AddressError, match="systemd:x: descriptor .* does not listen for streams"):
-                listen(Inherited("x"), given={"x": theirs.fileno()})
+        problem = pytest.raises(AddressError, match=r"systemd:x: descriptor .* does not listen for streams")
+        with socket.socket(socket.AF_INET, kind) as theirs, problem:
+            listen(Inherited("x"), given={"x": theirs.fileno()})
 
     def test_no_socket(self):
         reading, writing = os.pipe()
         try:
-            with pytest.raises(AddressError, match="systemd:x: descriptor .* is no socket"):
+            with pytest.raises(AddressError, match=r"systemd:x: descriptor .* is no socket"):
                 listen(Inherited("x"), given={"x": reading})
         finally:
             os.close(reading)
@@ -143,5 +143,5 @@ class TestInherited:
         reading, writing = os.pipe()
         os.close(reading)
         os.close(writing)
-        with pytest.raises(AddressError, match="systemd:x: descriptor .* is no socket"):
+        with pytest.raises(AddressError, match=r"systemd:x: descriptor .* is no socket"):
             listen(Inherited("x"), given={"x": reading})

@@ -14,6 +14,7 @@ from keyway.transport.alert import send_alert
 from keyway.transport.descriptor import DescriptorTransport
 from keyway.transport.errors import ConnectError
 from keyway.transport.tls import Credentials, describe_refusal
+from keyway.transport.unix import MAX_PATH
 
 __all__ = ["connect", "tune"]
 
@@ -85,6 +86,9 @@ async def _connect(
     loop = asyncio.get_running_loop()
     match address:
         case Unix(path):
+            # libuv would cut it off, and connect to something else.
+            if len(os.fsencode(path)) > MAX_PATH:
+                raise ConnectError(f"{address}: too long for a unix socket, {MAX_PATH} bytes at most")
             return await loop.create_unix_connection(factory, path)
         case Tcp(host, port):
             return await loop.create_connection(factory, sock=await _dial(host, port, seconds))

@@ -10,7 +10,7 @@ from typing import Final
 
 from keyway.transport.errors import AddressError
 
-__all__ = ["AddressError", "listen"]
+__all__ = ["MAX_PATH", "AddressError", "listen"]
 
 BACKLOG: Final = 512
 MAX_PATH: Final = 107
