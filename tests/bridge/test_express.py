@@ -31,6 +31,7 @@ from keyway.cryptoki import (
 )
 from keyway.p11kit import (
     DIALECTS,
+    MAX_BODY,
     MAX_OUTPUT,
     MESSAGES,
     DecodeError,
@@ -165,6 +166,7 @@ def neighbours(body: bytes) -> Iterator[bytes]:
 FORMS: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
     ("C_Sign", (b"data", Room(9, True)), (Output(3, b"sig"),)),
     ("C_Sign", (b"", Room(0, False)), (Output(3, None),)),
+    ("C_Sign", (b"data", Room(2, True)), (Output(3, b"sig"),)),
     ("C_SignFinal", (Room(9, True),), (Output(0, b""),)),
     ("C_SignUpdate", (b"data",), ()),
     ("C_Verify", (b"data", b"sig"), ()),
@@ -172,7 +174,9 @@ FORMS: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
     ("C_DigestInit", (Mechanism(0x250),), (Unchanged(),)),
     ("C_GenerateRandom", (Fill(True, 4),), (b"4444",)),
     ("C_FindObjects", (ObjectsRoom(3, True, True),), (Numbers(2, (7, 8)),)),
+    ("C_FindObjects", (ObjectsRoom(1, True, True),), (Numbers(2, (7, 8)),)),
     ("C_FindObjectsFinal", (), ()),
+    ("C_GetObjectSize", (7, 0), (9,)),
 ]
 forms = pytest.mark.parametrize(("name", "values", "results"), FORMS)
 versions = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
@@ -237,6 +241,25 @@ def test_rooms_at_the_limits(dialect: Dialect, size: int) -> None:
             usual_body = encode_request(dialect, call, 1, (*values[:-1], SMALL[name]))
             message = usual_body[:-4] + size.to_bytes(4, "big")
             assert asked(Front(dialect), message) == front_by_values(dialect, message)[1]
+
+
+def test_results_at_the_limits() -> None:
+    """What fits a native frame may be too long for a message."""
+    dialect = DIALECTS[2]
+    for name, values, body in (
+        ("C_SignFinal", (Room(9, True),), b"\3" + bytes(8) + (MAX_BODY - 13).to_bytes(4, "big") + bytes(MAX_BODY - 13)),
+        ("C_GenerateRandom", (Fill(True, 9),), (MAX_BODY - 4).to_bytes(4, "big") + bytes(MAX_BODY - 4)),
+        (
+            "C_FindObjects",
+            (ObjectsRoom(9, True, True),),
+            b"\3" + bytes(8) + (2**20 + 1).to_bytes(4, "big") + bytes(2**23 + 8),
+        ),
+    ):
+        call = call_named(name)
+        front = Front(dialect)
+        front.request(1, encode_request(dialect, call, 1, values))
+        (came,) = messages(front.replies(HEADER.pack(len(body), call.number, Flags.REPLY, 1, 1, 0) + body))
+        assert came.body == encode_error(RV.CKR_DEVICE_ERROR)
 
 
 @pytest.mark.parametrize("name", HOT)
