@@ -29,8 +29,9 @@ pub fn confine(keep: RawFd) -> Result<()> {
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<()> {
+    // Not every C library has a function of this name.
     // SAFETY: nothing in this process has opened a descriptor yet, so nothing owns one in the range.
-    check(unsafe { libc::close_range(first, last, 0) })
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } as libc::c_int)
 }
 
 fn check(result: libc::c_int) -> Result<()> {
