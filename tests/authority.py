@@ -45,7 +45,7 @@ class Authority:
         pair.certificate.write_bytes(chain)
         return pair
 
-    def revoke(self, *pairs: Pair) -> Path:
+    def revoke(self, *pairs: Pair, expired: bool = False) -> Path:
         """Write a revocation list with some certificates, and return its path."""
         issuer = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
         key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
@@ -54,8 +54,8 @@ class Authority:
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(issuer.subject)
-            .last_update(now - timedelta(minutes=1))
-            .next_update(now + timedelta(days=1))
+            .last_update(now - timedelta(days=2))
+            .next_update(now + timedelta(days=-1 if expired else 1))
             .add_extension(x509.CRLNumber(1), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         )

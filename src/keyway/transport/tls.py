@@ -108,9 +108,9 @@ class Credentials:
             if files.key.stat().st_mode & stat.S_IROTH:
                 self._report(f"{files.key}: everybody on this machine may read this private key")
         if files.ca is not None:
-            _load_trusted(context, files.ca, "certificate")
+            _load_trusted(context, files.ca, "x509", "certificate")
         if files.crl is not None:
-            _load_trusted(context, files.crl, "revocation list")
+            _load_trusted(context, files.crl, "crl", "revocation list")
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         if self._is_server:
@@ -138,14 +138,14 @@ def _no_passphrase(key: Path) -> Callable[[], bytes]:
     return refuse
 
 
-def _load_trusted(context: ssl.SSLContext, path: Path, what: str) -> None:
+def _load_trusted(context: ssl.SSLContext, path: Path, kind: str, what: str) -> None:
     _readable(path)
-    before = context.cert_store_stats()
+    before = context.cert_store_stats()[kind]
     try:
         context.load_verify_locations(cafile=path)
     except ssl.SSLError as error:
         raise TlsError(f"{path}: holds no {what}") from error
-    if context.cert_store_stats() == before:
+    if context.cert_store_stats()[kind] == before:
         raise TlsError(f"{path}: holds no {what}")
 
 
@@ -183,7 +183,8 @@ def describe_refusal(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return f"its certificate is refused: {error.verify_message}"
         case ssl.SSLError():
-            return _REASONS.get(error.reason or "", error.reason or "TLS failed")
+            reason = getattr(error, "reason", None) or "TLS failed"
+            return _REASONS.get(reason, reason)
         case TimeoutError() | ConnectionAbortedError():
             return "the TLS handshake took too long"
         case ConnectionResetError() | EOFError():
