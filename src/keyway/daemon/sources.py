@@ -93,7 +93,7 @@ def _dial(name: str, options: BackendOptions) -> Dial:
     assert options.address is not None
     credentials = None
     if isinstance(options.address, Tls):
-        report = partial(event, logging.WARNING, "TLS files changed", backend=name)
+        report = partial(event, logging.WARNING, "TLS files", backend=name)
         try:
             credentials = Credentials(options, is_server=False, report=lambda what: report(what=what))
         except TlsError as error:
