@@ -265,6 +265,22 @@ def test_a_call_that_takes_long_is_shown_before_it_returns(start, home):
         assert tracer.until("C_GenerateRandom")[-1]["rv"] == "CKR_DEVICE_ERROR"
 
 
+def test_a_call_that_was_under_way_before_is_shown(daemon):
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        session = open_session(client, slot_of(client, "demo"))
+        host = host_of(daemon)
+        os.kill(host, signal.SIGSTOP)
+        client.send_call("C_GenerateRandom", Fill(True, 4), target=session)
+        until(lambda: sum(each["in_flight"] for each in daemon.contexts()), "the call is under way")
+        with Tracer(daemon.socket) as tracer:
+            (waits,) = tracer.until("C_GenerateRandom")
+            assert (waits["rv"], waits["in"]) == (None, [["hSession", hex(session)]])
+            assert waits["note"] == "was under way before the trace began"
+            os.kill(host, signal.SIGKILL)
+            assert tracer.until("C_GenerateRandom")[-1]["rv"] == "CKR_DEVICE_ERROR"
+
+
 def test_calls_of_a_client_that_goes_are_shown(daemon):
     with Tracer(daemon.socket) as tracer:
         with RawClient(daemon.socket) as client:

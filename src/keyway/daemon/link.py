@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keyway.backend.stream import Stream
     from keyway.backend.turns import Turn
 
-__all__ = ["Frame", "Link", "LinkLost", "Owner", "Tracked", "call_name", "reply_frame"]
+__all__ = ["OWN_IDS", "Frame", "Link", "LinkLost", "Owner", "Tracked", "call_name", "reply_frame"]
 
 Frame = tuple[int, int, int, int, int, int]
 """A header as the struct gives it: length, call, flags, id, target, object. A plain tuple: a class would cost more than the look."""

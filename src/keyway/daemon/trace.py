@@ -10,14 +10,14 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import RV
-from keyway.daemon.link import Frame, reply_frame
+from keyway.daemon.link import OWN_IDS, Frame, reply_frame
 from keyway.observe.log import event
-from keyway.observe.trace import Asked, Facts, answered, asked, waiting
+from keyway.observe.trace import Asked, Facts, answered, asked, asked_before, waiting
 from keyway.wire.header import HEADER, HEADER_SIZE
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Tap:
         self._client = client
         self._tracing = tracing
         self._write = client.write
-        self._pending: dict[int, _Pending] = {}
+        self._pending = {number: _Pending(asked_before(frame), self.context) for number, frame in _under_way(client)}
         client.write = self._replies
         client.service.tap = self
         client.service.set_short_way()
@@ -122,6 +122,14 @@ class Tap:
         }
         for facts in calls:
             self._tracing.tell(self.context, {**about, **facts})
+
+
+def _under_way(client: Connection) -> Iterator[tuple[int, Frame]]:
+    binding = client.service.binding
+    for link in binding.links.values() if binding else ():
+        for number, frame in link.in_flight.items():
+            if number < OWN_IDS:
+                yield number, frame
 
 
 class _Tracer:

@@ -16,7 +16,7 @@ from keyway.wire import WireError, decode_fused, decode_reply, decode_request
 from keyway.wire.ahead import READ_AHEAD, decode_read_ahead
 from keyway.wire.header import HEADER_SIZE, Flags
 
-__all__ = ["Asked", "Facts", "answered", "asked", "lines", "waiting"]
+__all__ = ["Asked", "Facts", "answered", "asked", "asked_before", "lines", "waiting"]
 
 MAX_BODY: Final = 65536
 """Bytes of a body that is decoded for a trace, so that one can't keep the daemon from its work."""
@@ -82,6 +82,18 @@ def asked(header: _Header, frame: bytes) -> Asked:
         _One(each.name, each, requested(each, target, values)) for each, values in zip(calls, arguments, strict=True)
     )
     return Asked(tuple(ones), is_posted, note)
+
+
+def asked_before(header: _Header) -> Asked:
+    """Tell of a request that has passed already, and is not answered yet.
+
+    Args:
+        header: Its header.
+    """
+    call = call_numbered(header[1])
+    shown = () if call is None else requested(call, header[4], ())
+    name = f"call 0x{header[1]:x}" if call is None else call.name
+    return Asked((_One(name, call, shown),), is_posted=False, note="was under way before the trace began")
 
 
 def _extension(number: int, target: int, body: memoryview, is_posted: bool) -> Asked:
