@@ -72,7 +72,7 @@ class Relay:
             _shut(each)
 
     def _start(self, work: Callable[..., None], *arguments: Any) -> None:
-        thread = threading.Thread(target=work, args=arguments)
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -86,29 +86,31 @@ class Relay:
 
     def _serve(self, client: socket.socket) -> None:
         self._open.add(client)
-        ours, theirs = socket.socketpair()
-        with client, ours, suppress(OSError):
+        with client, suppress(OSError):
             offer = client.recv(1)
             self.offers.append(offer)
             passed = self._greet(offer) if offer else None
-            if passed is None:
-                theirs.close()
-                return
-            with (
-                theirs,
-                subprocess.Popen(
-                    self._command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=self._environment
-                ) as server,
-            ):
-                theirs.close()
-                ours.sendall(passed)
+            if passed is not None:
+                self._run(client, passed)
+        self._open.discard(client)
+
+    def _run(self, client: socket.socket, offer: bytes) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            server = subprocess.Popen(
+                self._command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=self._environment
+            )
+        with ours:
+            try:
+                ours.sendall(offer)
                 client.sendall(self._answer(ours.recv(1)))
                 self._start(self._back, ours, client)
                 while data := client.recv(65536):
                     ours.sendall(data)
+            finally:
                 _shut(ours)
-                server.wait(TIMEOUT)
-        self._open.discard(client)
+                server.kill()
+                server.wait()
 
     def _back(self, server: socket.socket, client: socket.socket) -> None:
         frames = FrameBuffer()
