@@ -117,6 +117,7 @@ def _forward(what: Served, home: Path, path: str, host: str, options: tuple[str,
 
 async def _run(config: Config, command: list[str], text: str) -> str:
     """Forward until told to stop, or until ssh ends; return what was wrong with that."""
+    from keyway.backend.process import describe_exit
     from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 
     told = Told(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -129,7 +130,8 @@ async def _run(config: Config, command: list[str], text: str) -> str:
             await stopped(told, _follow(ssh, text))
         finally:
             await _part(ssh)
-    return "" if told.once.is_set() else f"ssh ended with exit status {ssh.returncode}"
+    assert ssh.returncode is not None
+    return "" if told.once.is_set() else f"ssh {describe_exit(ssh.returncode)}"
 
 
 async def _follow(ssh: Process, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 
+from keyway.address import AddressError, Unix, parse
 from keyway.cli.client import Client
 from keyway.cli.tokens import slots_of
 from keyway.cryptoki import CkError, Null, TokenInfo, unpadded
@@ -35,11 +36,25 @@ def connect(address: str | None) -> Client:
     Raises:
         click.ClickException: There is none.
     """
-    path = (address or os.environ.get("KEYWAY_ADDRESS") or DEFAULT_SOCKET).removeprefix("unix:")
+    path = _path(address or os.environ.get("KEYWAY_ADDRESS") or DEFAULT_SOCKET)
     try:
-        return Client(Path(path), TIMEOUT)
+        return Client(path, TIMEOUT)
     except OSError as error:
         raise click.ClickException(f"no daemon at {path}: {error.strerror or error}") from error
+
+
+def _path(text: str) -> Path:
+    """Return the path of the first unix socket among addresses; a daemon answers its owner's questions there only."""
+    if "/" in text and ":" not in text:
+        return Path(text)
+    for each in text.split():
+        try:
+            address = parse(each)
+        except AddressError as error:
+            raise click.ClickException(f"{each}: {error}") from error
+        if isinstance(address, Unix):
+            return Path(address.path)
+    raise click.ClickException(f"{text}: a daemon is asked at its unix socket: --socket PATH")
 
 
 @click.command()
@@ -56,14 +71,15 @@ def status(address: str | None, as_json: bool) -> None:
 
 
 def _shown(told: dict[str, Any]) -> str:
-    lines = [f"keyway {told['version']}, process {told['pid']}, up {told['uptime']:.0f} s, {told['socket']}"]
+    place = f", {told['socket']}" if told["socket"] else ""
+    lines = [f"keyway {told['version']}, process {told['pid']}, up {told['uptime']:.0f} s{place}"]
     for name, backend in told["backends"].items():
         lines.append(
-            f"backend {name}: {backend['module']}: {backend['hosts']} hosts ({backend['spares']} spare), "
+            f"backend {name}: {backend['source']}: {backend['hosts']} {backend['kind']}s ({backend['spares']} spare), "
             f"{backend['started']} started, {backend['crashes']} crashed"
         )
         if backend["error"]:
-            lines.append(f"  can't be started: {backend['error']}")
+            lines.append(f"  failing: {backend['error']}")
     for context in told["contexts"]:
         hosts = ", ".join(f"{name} {pid}" for name, pid in context["hosts"].items()) or "none"
         lines.append(

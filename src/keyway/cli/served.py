@@ -10,9 +10,9 @@ from typing import Final
 
 import click
 
-from keyway.address import AddressError, parse
+from keyway.address import AddressError, Unix, parse
 from keyway.cli.p11kit_modules import ConfiguredModule, configured_modules, find_module
-from keyway.config import BackendOptions, Config, ListenerOptions, ListenOptions, LogOptions
+from keyway.config import BackendOptions, Config, ListenerOptions, LogOptions
 from keyway.config.rules import completed
 
 __all__ = ["FIRST_SLOT", "Served", "checked", "host_environment", "served"]
@@ -102,10 +102,12 @@ def config_of(what: Served, listeners: Mapping[str, ListenerOptions], *, native:
         native: The socket of the native wire; None if there shall be none.
         level: The least severe messages to write.
     """
+    if native is not None:
+        listeners = {**listeners, "native": ListenerOptions(address=Unix(str(native.absolute())), mode=0o600)}
     shown = {name: replace(each, tokens=what.uris, first_slot=what.first_slot) for name, each in listeners.items()}
     return checked(
         Config(
-            listen=None if native is None else ListenOptions(socket=native, mode=0o600),
+            listen=None,
             listeners=MappingProxyType(shown),
             backends=MappingProxyType(dict(what.backends)),
             log=LogOptions(level=level),
