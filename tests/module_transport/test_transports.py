@@ -130,6 +130,24 @@ def test_addresses_are_tried_in_their_order(
         assert (first.connections, second.connections) == (1, 0)
 
 
+def test_the_next_address_takes_over_when_one_goes(
+    application: Application, daemon: RunningDaemon, authority: Authority
+) -> None:
+    steps = ("initialize", "open", "login", "pause", "random", "close", "open", "login", "random", "finalize")
+    with Relay(daemon.socket, mutual(authority)) as second:
+        with Relay(daemon.socket, mutual(authority)) as first:
+            settings = {"ca": authority.file, **own(authority)}
+            addresses = f"tls://localhost:{first.port} tls://localhost:{second.port}"
+            process = application.start(*steps, address=addresses, **settings)
+            until_paused(process)
+        assert second.connections == 0
+        resume(process)
+        done = finish(process)
+        assert done.rvs("random") == [CKR_DEVICE_REMOVED, 0]
+        assert [done.rvs(name) for name in ("close", "open", "login", "finalize")] == [[0]] * 4
+        assert second.connections == 1
+
+
 def test_the_file_has_an_array_of_addresses(application: Application, daemon: RunningDaemon, home: Path) -> None:
     (home / "keyway").mkdir()
     (home / "keyway" / "module.toml").write_text(

@@ -6,6 +6,7 @@ use crate::setting::{ConfigError, Setting};
 use crate::toml::{self, Value};
 use std::collections::HashMap;
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ impl Config {
 #[derive(Debug, Default)]
 pub struct Environment {
     /// The variables of `SETTINGS` that are set and not empty.
-    pub variables: HashMap<&'static str, String>,
+    pub variables: HashMap<&'static str, OsString>,
     /// The files that may be there, the first one first.
     pub files: Vec<PathBuf>,
 }
@@ -79,8 +80,7 @@ impl Environment {
         Self {
             variables: SETTINGS
                 .iter()
-                // What is no UTF-8 is to fail as a value, not to be gone over.
-                .filter_map(|(_, name, _)| Some((*name, given(name)?.to_string_lossy().into_owned())))
+                .filter_map(|(_, name, _)| Some((*name, given(name)?)))
                 .collect(),
             files: folder
                 .map(|folder| folder.join("keyway/module.toml"))
@@ -112,11 +112,15 @@ impl Environment {
 struct Settings(HashMap<&'static str, Setting<Value>>);
 
 impl Settings {
-    fn read_variables(&mut self, variables: &HashMap<&'static str, String>) -> Result<(), ConfigError> {
+    fn read_variables(&mut self, variables: &HashMap<&'static str, OsString>) -> Result<(), ConfigError> {
         for (key, name, kind) in SETTINGS {
             let Some(text) = variables.get(name) else { continue };
             let place = name.to_owned();
-            let value = match (kind, text.as_str()) {
+            let Some(text) = text.to_str() else {
+                let problem = "not UTF-8".to_owned();
+                return Err(ConfigError { place, problem });
+            };
+            let value = match (kind, text) {
                 (Kind::Addresses, text) => Value::Texts(text.split_whitespace().map(str::to_owned).collect()),
                 (Kind::Text, text) => Value::Text(text.to_owned()),
                 (Kind::Bool, "0") => Value::Word("false".to_owned()),
@@ -273,6 +277,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A folder for files, removed at the end.
@@ -304,7 +309,7 @@ mod tests {
         Environment {
             variables: variables
                 .iter()
-                .map(|(name, value)| (*name, (*value).to_owned()))
+                .map(|(name, value)| (*name, OsString::from(value)))
                 .collect(),
             files: files.to_vec(),
         }
@@ -409,6 +414,11 @@ mod tests {
             let told = error(&environment(&[(name, value)], &[]));
             assert!(told.starts_with(expected), "{told}");
         }
+        let mut other = environment(&[], &[]);
+        other
+            .variables
+            .insert("KEYWAY_CA", OsString::from_vec(vec![b'/', 0xff]));
+        assert_eq!(error(&other), "KEYWAY_CA: not UTF-8");
         let told = error(&environment(&[], std::slice::from_ref(&folder.0)));
         assert!(told.starts_with(&format!("{}: ", folder.0.display())), "{told}");
     }

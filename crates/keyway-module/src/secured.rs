@@ -226,8 +226,9 @@ impl Limited<'_> {
 
 impl Read for Limited<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Also after a signal, or signals would put the end off.
         self.limit()?;
-        Ok(self.socket.receive(buffer))
+        Ok(self.socket.receive_once(buffer)?)
     }
 }
 

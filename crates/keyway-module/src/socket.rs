@@ -142,6 +142,14 @@ impl Socket {
         self.receive_with(buffer, RecvFlags::empty()).unwrap_or(0)
     }
 
+    /// As `receive`, but tells of signals and of the limit.
+    ///
+    /// # Errors
+    /// EINTR, EAGAIN at the limit, or the connection is broken.
+    pub fn receive_once(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        recv(&self.descriptor, buffer, RecvFlags::empty()).map(|(count, _)| count)
+    }
+
     /// As `receive`, but None if nothing is there.
     #[must_use]
     pub fn receive_now(&self, buffer: &mut [u8]) -> Option<usize> {

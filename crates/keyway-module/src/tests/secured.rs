@@ -2,17 +2,18 @@
 
 use crate::address::{Address, Port};
 use crate::config::{Config, Environment};
+use crate::secured::Secured;
+use crate::socket::Socket;
 use crate::stream::Stream;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// More than all buffers on the way can hold.
 const MUCH: usize = 32 << 20;
@@ -63,7 +64,7 @@ fn accept(listener: &TcpListener) -> Server {
 fn config(address: &Address) -> Config {
     let variables = [("KEYWAY_ADDRESS", address.to_string()), ("KEYWAY_CA", file("ca.pem"))];
     let environment = Environment {
-        variables: HashMap::from(variables),
+        variables: variables.map(|(name, value)| (name, value.into())).into(),
         files: Vec::new(),
     };
     environment.config().expect("a configuration")
@@ -175,4 +176,30 @@ fn who_ends_a_connection_takes_leave_and_who_drops_it_writes_nothing() {
         matches!(ended, Err(ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset)),
         "{ended:?}"
     );
+}
+
+#[test]
+fn a_handshake_that_comes_in_drops_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let dripping = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a client");
+        socket.set_nodelay(true).expect("an option");
+        // The head of a long record, and never the rest.
+        let mut bytes = [22, 3, 3, 0x40, 0].into_iter().chain(std::iter::repeat(0));
+        while socket.write_all(&[bytes.next().unwrap_or(0)]).is_ok() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    });
+    let end = Instant::now() + DEADLINE;
+    let socket = Socket::tcp(&address, end, Arc::default()).expect("a connection");
+    let port = Port {
+        host: "localhost".to_owned(),
+        number: address.port(),
+    };
+    let credentials = config(&Address::Tls(port.clone())).credentials.expect("credentials");
+    let tls = credentials.connection(&port).expect("a client");
+    let soon = Instant::now() + Duration::from_millis(200);
+    assert_eq!(Secured::handshake(tls, socket, soon).map(drop), Err(None));
+    dripping.join().expect("a server");
 }
