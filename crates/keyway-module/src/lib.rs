@@ -2,7 +2,7 @@
 //!
 //! From the C functions inwards: `library` (the process), `context` (C_Initialize to C_Finalize), `sessions` and
 //! `session_calls`, `search_calls`, `link` and `connection` (the wire). What to ask and what is known already is decided in
-//! `learn`, `operation`, `search` and `ahead`, which do nothing themselves.
+//! `learn`, `operation`, `search`, `query` and `ahead`, which do nothing themselves.
 #![deny(unsafe_code)]
 
 mod absent;
@@ -19,6 +19,7 @@ mod library;
 mod link;
 mod lock;
 mod operation;
+mod query;
 mod search;
 mod search_calls;
 mod seats;

@@ -1,12 +1,13 @@
 //! C_FindObjects and C_GetAttributeValue: asked of the token, or answered from what was found and read ahead. What to do is
 //! decided in `search` and `ahead`; here it is done.
 
-use crate::ahead::{Batch, Query, Stamp};
+use crate::ahead::{Batch, Stamp};
 use crate::connection::Request;
 use crate::context::deliver;
 use crate::learn::{is_upheaval, View};
 use crate::lock::lock;
 use crate::operation::Operation;
+use crate::query::Query;
 use crate::session_calls::{rv_of, Making};
 use crate::stats::Stats;
 use keyway_abi::guard::Answer;
