@@ -1,4 +1,4 @@
-"""A daemon that listens for p11-kit's clients and for TLS, over the same module and tokens as the others."""
+"""A daemon that listens for p11-kit's clients and for TLS, over the same module and tokens as the others, with hosts as `keyway run` has them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ format = "json"
 socket = "{directory}/native.sock"
 [backend.softhsm]
 module = "{module}"
+start = "copy"
 environment = {environment}
 [listener.p11-kit]
 address = "unix:{directory}/front.sock"
