@@ -144,13 +144,13 @@ class Listener:
             try:
                 connection, where = self._socket.accept()
             except BlockingIOError:
+                self._is_short = False
                 return
             except OSError as error:
                 if error.errno in _ITS_OWN:
                     continue
                 self._rest(error)
                 return
-            self._is_short = False
             connection.setblocking(False)
             self._welcome(connection, address_text(where))
 
