@@ -55,6 +55,7 @@ impl Search {
     /// The search is over. What was given stays known.
     pub fn end(&mut self) {
         self.found.truncate(self.given.min(KEPT));
+        self.found.shrink_to(KEPT);
         self.given = self.found.len();
     }
 
