@@ -130,6 +130,7 @@ def test_damaged_answers(start, home, good, far, seed):
                 client.initialize()
                 exercise(client)
         check_others(daemon)
+        assert daemon.events("connection ended")
 
 
 class TestP11Kit:
