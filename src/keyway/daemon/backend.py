@@ -119,7 +119,6 @@ class Backend:
         return {
             "kind": self.source.kind,
             "source": _source(self.options),
-            "module": _source(self.options),
             "hosts": self.stock.alive,
             "spares": self.stock.spares,
             "started": self.stock.started,
