@@ -11,7 +11,20 @@ from tests.p11kit import strategies
 from tests.wire import strategies as wire
 
 from keyway.bridge import Front
-from keyway.cryptoki import CALLS, RV, Fill, Mechanism, Null, Numbers, Output, Room, Unchanged, call_named
+from keyway.cryptoki import (
+    CALLS,
+    RV,
+    Attribute,
+    Fill,
+    Mechanism,
+    Null,
+    Numbers,
+    Output,
+    Room,
+    RoomBytes,
+    Unchanged,
+    call_named,
+)
 from keyway.p11kit import (
     DIALECTS,
     MAX_OUTPUT,
@@ -211,13 +224,25 @@ def test_any_message_is_a_frame_or_an_error(dialect: Dialect, data: st.DataObjec
     assert front.pending == 0
 
 
-def test_results_that_no_reply_can_hold_are_an_error_of_that_call() -> None:
+@pytest.mark.parametrize(
+    ("name", "values", "results", "rv"),
+    [
+        ("C_GetOperationState", (Room(9, True),), (Output(None, b"x"),), RV.CKR_BUFFER_TOO_SMALL),
+        ("C_GenerateRandom", (Fill(True, 8),), (Null(2**64 - 1),), RV.CKR_OK),
+        ("C_DeriveKey", (Mechanism(0x1059), 7, (), 0), (Unchanged(), None), RV.CKR_OK),
+        ("C_GetSessionInfo", (True,), (None,), RV.CKR_OK),
+        (
+            "C_GetAttributeValue",
+            (7, (Attribute(0x4000_0211, (Attribute(0, RoomBytes(9)),)),)),
+            ((Attribute(0x4000_0211, (Attribute(2**32, b"x"),)),),),
+            RV.CKR_OK,
+        ),
+    ],
+)
+def test_results_that_no_reply_can_hold_are_an_error_of_that_call(
+    name: str, values: tuple[Any, ...], results: tuple[Any, ...], rv: RV
+) -> None:
     front = Front(NEWEST)
-    for results in ((Output(None, None), 0), (Output(None, b"x"), RV.CKR_BUFFER_TOO_SMALL)):
-        header, _ = asked(front, "C_GetOperationState", 1, Room(9, True))
-        output, rv = results
-        (frame,) = messages(front.replies(replied(header, output, rv=rv)))
-        assert frame.body in (encode_error(RV.CKR_DEVICE_ERROR), start(16, b"ay") + b"\1" + b"\xff" * 4)
-    header, _ = asked(front, "C_DeriveKey", 1, Mechanism(0x1050 + 9, Null()), 7, (), 0)
-    (frame,) = messages(front.replies(replied(header, Unchanged(), None)))
+    header, _ = asked(front, name, 1, *values)
+    (frame,) = messages(front.replies(replied(header, *results, rv=rv)))
     assert frame.body == encode_error(RV.CKR_DEVICE_ERROR)

@@ -10,7 +10,7 @@ from keyway.p11kit import basic
 from keyway.p11kit.calls import BY_ID, ERROR_ID, Message
 from keyway.p11kit.cursor import Reader, Writer
 from keyway.p11kit.dialect import Dialect
-from keyway.p11kit.errors import DecodeError, EncodeError
+from keyway.p11kit.errors import DecodeError, EncodeError, NotCarried
 from keyway.p11kit.info import LETTERS, info, put_info
 from keyway.p11kit.message import Reply, Request, begin, finished, first_whole, message_for, reply_kinds, request_kinds
 from keyway.p11kit.parameter import is_bare
@@ -80,8 +80,12 @@ def encode_reply(dialect: Dialect, request: Request, reply: Reply) -> bytes:
         _put_unchanged(w, request)
     if message.name == _OPEN:
         w.u64(reply.session)
-    for kind, value in zip(kinds, reply.values, strict=True):
-        _put_result(w, dialect, request, kind, value, rv)
+    try:
+        for kind, value in zip(kinds, reply.values, strict=True):
+            _put_result(w, dialect, request, kind, value, rv)
+    except NotCarried as error:
+        # A caller would not know what to do with its RV: the call was made.
+        raise EncodeError(error.reason) from None
     return finished(w)
 
 
