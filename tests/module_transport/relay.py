@@ -24,10 +24,16 @@ class Relay:
         context: Makes it TLS.
         path: Listens on this unix socket instead of a port.
         port: The port; 0 for any free one.
+        host: The IP address of the port.
     """
 
     def __init__(
-        self, daemon: Path, context: ssl.SSLContext | None = None, path: Path | None = None, port: int = 0
+        self,
+        daemon: Path,
+        context: ssl.SSLContext | None = None,
+        path: Path | None = None,
+        port: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
         self.requested = 0
         """Bytes that came from clients."""
@@ -41,7 +47,7 @@ class Relay:
         self._loop.set_exception_handler(lambda *_: None)
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._server = self._run(self._listen(path, port))
+        self._server = self._run(self._listen(path, host, port))
         self.port: int = 0 if path else self._server.sockets[0].getsockname()[1]
 
     def mute(self) -> None:
@@ -73,10 +79,10 @@ class Relay:
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
 
-    async def _listen(self, path: Path | None, port: int) -> asyncio.Server:
+    async def _listen(self, path: Path | None, host: str, port: int) -> asyncio.Server:
         if path:
             return await asyncio.start_unix_server(self._serve, path)
-        return await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._context)
+        return await asyncio.start_server(self._serve, host, port, ssl=self._context)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -117,6 +117,16 @@ def test_the_certificate_may_be_for_another_name_that_is_set(
         assert done.steps == NO_SLOTS
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_certificate_may_be_for_an_ip_address(
+    application: Application, daemon: RunningDaemon, authority: Authority, host: str
+) -> None:
+    with Relay(daemon.socket, server(authority, authority.issue(host, stem="numbered")), host=host) as relay:
+        address = f"tls://[{host}]:{relay.port}" if ":" in host else f"tls://{host}:{relay.port}"
+        done = application.run(*SIGN, address=address, ca=authority.file)
+        assert done.all_good(), done
+
+
 def test_renewed_certificates_are_taken_at_the_next_connection(
     application: Application, daemon: RunningDaemon, home: Path, authority: Authority
 ) -> None:
