@@ -13,6 +13,8 @@ from tests.p11kit.stock import RELEASES
 KEYWAY = [sys.executable, "-m", "keyway.cli"]
 COMMAND = str(Path(sys.executable).with_name("keyway"))
 """The command as one word, for configuration files and shells."""
+UNPRIVILEGED = ["unshare", "--user", "--map-user=12345", "--map-group=12345"] if os.getuid() == 0 else []
+"""Goes before a command that shall not be root, yet may read what is root's alone: p11-kit has no configuration of root's own."""
 LOGIN = ("--token-label", "demo", "--login", "--pin", PIN)
 
 
@@ -120,7 +122,7 @@ def far(home, conf):
 
 def told(process):
     """Return the variables that a command says to set, once it is ready."""
-    variables = {}
+    variables: dict[str, str] = {}
     for line in iter(process.stdout.readline, ""):
         if line.startswith("# Ready"):
             return variables
@@ -149,8 +151,3 @@ def is_alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-def as_nobody():
-    """Options for `subprocess` that give up being root, whose own configuration p11-kit does not read."""
-    return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}

@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -14,10 +15,15 @@ import click
 
 from keyway.address import Address, AddressError, Inherited, Unix, Vsock, parse
 from keyway.cli.background import detach
+from keyway.cli.daemon import Told, found_host, lonely, make_daemon, running, stopped
+from keyway.cli.loop import run_loop
 from keyway.cli.place import private_directory, runtime_directory
 from keyway.cli.served import config_of, host_environment, served
 from keyway.cli.shell import ADDRESS, PID, Shell, address_text, settings, unsettings
 from keyway.config import Config, ListenerOptions
+from keyway.observe.log import configure, event
+from keyway.transport.errors import AddressError as ListenError
+from keyway.transport.listen import FIRST_INHERITED, inherited
 
 __all__ = ["p11_kit_server"]
 
@@ -110,11 +116,6 @@ def p11_kit_server(
 
 
 def _serve(config: Config, skipped: tuple[str, ...], ready: Callable[[int], None], timeout: float | None) -> None:
-    from keyway.cli.daemon import Told, found_host, lonely, make_daemon, running, stopped
-    from keyway.cli.loop import run_loop
-    from keyway.observe.log import configure, event
-    from keyway.transport.errors import AddressError as ListenError
-
     binary = found_host()
     configure(config.log.level, config.log.format)
     for each in skipped:
@@ -126,6 +127,8 @@ def _serve(config: Config, skipped: tuple[str, ...], ready: Callable[[int], None
         async with running(daemon, told):
             ready(os.getpid())
             await stopped(told, *([] if timeout is None else [lonely(daemon, timeout)]))
+            if not told.once.is_set():
+                event(logging.WARNING, "no connections", seconds=timeout)
 
     try:
         run_loop(serve())
@@ -135,8 +138,6 @@ def _serve(config: Config, skipped: tuple[str, ...], ready: Callable[[int], None
 
 def _address(name: str | None) -> Address:
     """Return where to listen: a socket that the service manager hands over, the named one, or the usual one."""
-    from keyway.transport.listen import inherited
-
     if inherited(os.environ, os.getpid()):
         return Inherited("")
     if name is None:
@@ -153,9 +154,7 @@ def _address(name: str | None) -> Address:
 def _shown(address: Address, name: str | None) -> str:
     """Return the address as p11-kit's client takes it."""
     if isinstance(address, Inherited):
-        import socket
-
-        with socket.socket(fileno=os.dup(3)) as listener:
+        with socket.socket(fileno=os.dup(FIRST_INHERITED)) as listener:
             path = listener.getsockname() if listener.family == socket.AF_UNIX else name or str(address)
         return address_text(str(path))
     return address_text(address.path) if isinstance(address, Unix) else str(address)
