@@ -10,6 +10,8 @@
  * sign                   a digest, and verifies the signature
  * random                 16 bytes
  * large:N                N threads with a session each encrypt and decrypt 1 MiB four times; the RV is the first bad one
+ * endure:N               N threads get random bytes 1000 times each, over as many sessions as it takes; the RV is the first
+ *                        one that does not mean that the connection was lost
  * fork                   a child that finds itself not initialised, starts anew, signs and ends; its status is the RV
  * leave                  a child that ends at once
  * pause                  prints "pause" and waits for a line
@@ -30,6 +32,8 @@
 #define LARGE (1 << 20)
 #define ROUNDS 4
 #define MAX_THREADS 64
+#define ENOUGH 1000
+#define TOO_OFTEN 100000
 
 static CK_FUNCTION_LIST_PTR p11;
 static CK_SESSION_HANDLE session;
@@ -144,14 +148,40 @@ static void *encrypt_and_decrypt(void *result)
     return NULL;
 }
 
-static CK_RV large(int threads)
+static int is_lost(CK_RV rv)
+{
+    return rv == CKR_DEVICE_ERROR || rv == CKR_DEVICE_REMOVED || rv == CKR_TOKEN_NOT_PRESENT || rv == CKR_SLOT_ID_INVALID;
+}
+
+static void *endure(void *result)
+{
+    CK_SESSION_HANDLE own;
+    CK_BYTE bytes[16];
+    CK_RV rv = CKR_DEVICE_REMOVED;
+    int good = 0;
+    for (int tries = 0; good < ENOUGH && tries < TOO_OFTEN && (rv == CKR_OK || is_lost(rv)); tries++) {
+        if (rv != CKR_OK)
+            rv = open_session(&own);
+        if (rv == CKR_OK) {
+            rv = p11->C_GenerateRandom(own, bytes, sizeof bytes);
+            if (rv == CKR_OK)
+                good++;
+            else if (p11->C_CloseSession(own) != CKR_OK)
+                fail("a lost session can't be closed");
+        }
+    }
+    *(CK_RV *)result = rv;
+    return NULL;
+}
+
+static CK_RV with_threads(int threads, void *(*body)(void *))
 {
     pthread_t ids[MAX_THREADS];
     CK_RV rvs[MAX_THREADS], first = CKR_OK;
     if (threads < 1 || threads > MAX_THREADS)
         fail("a wrong number of threads");
     for (int i = 0; i < threads; i++)
-        if (pthread_create(&ids[i], NULL, encrypt_and_decrypt, &rvs[i]))
+        if (pthread_create(&ids[i], NULL, body, &rvs[i]))
             fail("no thread");
     for (int i = 0; i < threads; i++) {
         pthread_join(ids[i], NULL);
@@ -214,7 +244,9 @@ static CK_RV take(const char *step)
     if (!strcmp(step, "random"))
         return get_random();
     if (!strncmp(step, "large:", 6))
-        return large(atoi(step + 6));
+        return with_threads(atoi(step + 6), encrypt_and_decrypt);
+    if (!strncmp(step, "endure:", 7))
+        return with_threads(atoi(step + 7), endure);
     if (!strcmp(step, "fork"))
         return in_child(start_anew);
     if (!strcmp(step, "leave"))

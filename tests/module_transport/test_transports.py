@@ -115,6 +115,18 @@ def test_a_call_in_flight_fails_with_its_connection(application: Application, wa
     assert done.rvs("open") == [0]
 
 
+def test_threads_endure_connections_that_break(application: Application, way: Way) -> None:
+    process = application.start("initialize", "endure:8", "finalize", **way.settings)
+    for _ in range(12):
+        # In the middle of something, wherever that is.
+        goal = way.relay.requested + 5_000
+        until(lambda goal=goal: way.relay.requested > goal or process.poll() is not None, "requests go on")
+        way.relay.cut()
+    done = finish(process)
+    assert done.all_good(), done
+    assert way.relay.connections > 1
+
+
 def test_addresses_are_tried_in_their_order(
     application: Application, daemon: RunningDaemon, home: Path, authority: Authority
 ) -> None:

@@ -2,6 +2,7 @@
 
 use crate::address::{Address, Port};
 use crate::config::{Config, Environment};
+use crate::link::{Greeting, Link, Missing};
 use crate::secured::Secured;
 use crate::socket::Socket;
 use crate::stream::Stream;
@@ -11,7 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -202,4 +203,26 @@ fn a_handshake_that_comes_in_drops_is_given_up() {
     let soon = Instant::now() + Duration::from_millis(200);
     assert_eq!(Secured::handshake(tls, socket, soon).map(drop), Err(None));
     dripping.join().expect("a server");
+}
+
+#[test]
+fn threads_that_wait_for_a_silent_address_wait_for_it_once() {
+    const THREADS: usize = 8;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = Address::Tls(Port {
+        host: "127.0.0.1".to_owned(),
+        number: listener.local_addr().expect("an address").port(),
+    });
+    let link = Link::new(config(&address), Greeting::default(), Arc::default());
+    let together = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                together.wait();
+                assert_eq!(link.get().map(drop), Err(Missing::Absent));
+            });
+        }
+    });
+    listener.set_nonblocking(true).expect("an option");
+    assert_eq!(std::iter::from_fn(|| listener.accept().ok()).count(), 1);
 }
