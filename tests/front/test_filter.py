@@ -83,12 +83,12 @@ def test_a_slot_that_appears_later_gets_the_next_number(serve):
     with front.connect() as client:
         client.initialize()
         assert client.slots() == (5, 6)
-        assert client.label_of(6) == "two"
-        session = client.open(6)
-        client.good("C_InitToken", PIN.encode(), b"later".ljust(32), target=5)
+        assert client.label_of(5) == "two"
+        session = client.open(5)
+        client.good("C_InitToken", PIN.encode(), b"later".ljust(32), target=6)
         assert client.slots() == (5, 6, 7)
-        assert [client.label_of(slot) for slot in (5, 6, 7)] == ["later", "two", ""]
-        assert client.good("C_GetSessionInfo", True, target=session)[0].slot == 6
+        assert [client.label_of(slot) for slot in (5, 6, 7)] == ["two", "later", ""]
+        assert client.good("C_GetSessionInfo", True, target=session)[0].slot == 5
 
 
 def test_what_is_write_protected_can_t_be_changed(serve):

@@ -56,14 +56,25 @@ def test_the_first_uri_that_matches_decides_about_protection(uris, protected):
     assert not slots.is_protected(1000)
 
 
-def test_numbers_start_where_they_shall_in_the_order_of_the_slots_own():
+def test_numbers_start_where_they_shall_in_the_order_of_the_module():
     slots = selection("pkcs11:token=demo", "pkcs11:token=other", first=0x11).of(ONE, {})
     assert slots.numbers(token_present=False) == (0x11, 0x12, 0x13)
-    assert [slots.resolve(number) for number in slots.slots] == [BackendSlot("one", n) for n in (5, 7, 9)]
+    assert [slots.resolve(number) for number in (0x11, 0x12, 0x13)] == [BackendSlot("one", n) for n in (5, 9, 7)]
 
 
 def test_numbers_of_all_slots():
-    assert selection(first=0).of(all_slots(SEEN), {}).numbers(token_present=False) == (0, 1, 2, 3)
+    slots = selection(first=0).of(all_slots(SEEN), {})
+    assert slots.numbers(token_present=False) == (0, 1, 2, 3)
+    assert [slots.resolve(number) for number in range(4)] == [each.place for each in SEEN]
+
+
+def test_numbers_of_configured_tokens():
+    rules = [
+        TokenRule(name="a", number=7, backend="two", label="demo"),
+        TokenRule(name="b", number=3, backend="one", label="demo"),
+    ]
+    slots = selection(first=0x11).of(chosen_slots(rules, SEEN), {})
+    assert [slots.resolve(number) for number in (0x11, 0x12)] == [BackendSlot("two", 5), BackendSlot("one", 5)]
 
 
 @given(st.lists(st.sets(st.integers(0, 9)), min_size=2, max_size=6), st.sampled_from([KEPT_NUMBERS, 0, 0x11]))

@@ -54,7 +54,7 @@ def test_a_token_that_is_away_keeps_its_slot():
 def test_numbers_follow_the_token_not_the_module():
     before = all_slots(SEEN)
     moved = [seen("one", 77, "demo", "01"), seen("one", 6), seen("two", 78, "demo", "02"), seen("two", 79, "x", "03")]
-    after = all_slots(reversed(moved))
+    after = all_slots(moved[::-1])
     assert before.numbers(token_present=False) == after.numbers(token_present=False)
     assert len(before.numbers(token_present=True)) == 3
     places = {after.resolve(number) for number in after.numbers(token_present=False)}

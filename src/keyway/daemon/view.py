@@ -70,7 +70,7 @@ class View:
     async def look(self, binding: Binding) -> VirtualSlots:
         """Ask all backends that can be reached, at the same time, for their slots."""
         wanted = {rule.backend for rule in self.rules} or self._timeouts.keys()
-        answers = await asyncio.gather(*(self._look_at(binding, name) for name in sorted(wanted)))
+        answers = await asyncio.gather(*(self._look_at(binding, name) for name in self._timeouts if name in wanted))
         seen = [each for answer in answers for each in answer]
         before = binding.context.slots
         return self._selection.of(self._numbered(seen), before.given if isinstance(before, VirtualSlots) else {})

@@ -85,6 +85,6 @@ class Selection:
 
     def _given(self, numbers: Iterable[int], before: Mapping[int, int]) -> Mapping[int, int]:
         given = dict(before)
-        for number in sorted(numbers):
+        for number in numbers:
             given.setdefault(number, number if self.first == KEPT_NUMBERS else self.first + len(given))
         return given

@@ -143,12 +143,12 @@ class VirtualSlots:
     """Numbers of the gateway's own, each for one slot of one backend, or for a token that is not there at present.
 
     Attributes:
-        slots: The slots by number, in ascending order.
+        slots: The slots by number, in the order in which they are configured, or told by the modules.
         given: The numbers that a selection has given so far, by those that the slots had before.
     """
 
     def __init__(self, slots: Mapping[int, Slot], given: Mapping[int, int] = MappingProxyType({})) -> None:
-        self.slots: Final = dict(sorted(slots.items()))
+        self.slots: Final = dict(slots)
         self.given: Final = given
 
     def resolve(self, slot: int) -> BackendSlot | RV:
@@ -175,7 +175,7 @@ class VirtualSlots:
         """
         return tuple(
             number
-            for number, slot in self.slots.items()
+            for number, slot in sorted(self.slots.items())
             if not token_present or (isinstance(slot.content, SeenSlot) and slot.content.token is not None)
         )
 
@@ -190,14 +190,15 @@ def own_slots(seen: Iterable[SeenSlot]) -> VirtualSlots:
     return VirtualSlots({each.place.slot: Slot(each) for each in seen})
 
 
-def all_slots(seen: Iterable[SeenSlot]) -> VirtualSlots:
+def all_slots(seen: Sequence[SeenSlot]) -> VirtualSlots:
     """Return a slot for each slot of several backends, with a number made from the token's serial number."""
-    slots: dict[int, Slot] = {}
+    numbers: dict[int, BackendSlot] = {}
     for each in sorted(seen, key=lambda each: (each.place.backend, each.place.slot)):
         serial = stripped(each.token.serial_number) if each.token is not None else b""
         name = each.place.backend.encode() + b"/" + (serial or str(each.place.slot).encode())
         number = crc32(name) & 0x7FFFFFFF
-        while number in slots:
+        while number in numbers:
             number = (number + 1) & 0x7FFFFFFF
-        slots[number] = Slot(each)
-    return VirtualSlots(slots)
+        numbers[number] = each.place
+    number_of = {place: number for number, place in numbers.items()}
+    return VirtualSlots({number_of[each.place]: Slot(each) for each in seen})
