@@ -1,0 +1,110 @@
+"""Many threads that list, while others change what is listed: nobody sees what was before a change that has returned."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.daemon.raw import RawClient
+from tests.daemon.tokens import login, open_session, slots
+from tests.read_ahead.conftest import secret_key
+from tests.read_ahead.cryptoki import Ask, Module
+
+from keyway.cryptoki import RV, Attribute, Numbers, ObjectsRoom
+from keyway.cryptoki.constants import CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKA_LABEL
+
+OBJECTS = 12
+CHANGES = 300
+CHANGERS = 2
+
+
+class Board:
+    """What has been changed for certain: object by object the last number that a change has returned with."""
+
+    def __init__(self) -> None:
+        self.settled = dict.fromkeys(range(OBJECTS), 0)
+        self.busy = CHANGERS
+        self.lists = 0
+
+    def change(self, set_label, objects: range) -> None:
+        try:
+            for number in range(1, CHANGES):
+                index = objects[number % len(objects)]
+                set_label(index, b"%d" % number)
+                self.settled[index] = number
+        finally:
+            self.busy -= 1
+
+    def read(self, module: Module) -> None:
+        while self.busy:
+            assert module.begin() == 0
+            while True:
+                rv, found = module.find()
+                assert rv == 0
+                if not found:
+                    break
+                self._show(module, found[0])
+            assert module.end() == 0
+            self.lists += 1
+
+    def _show(self, module: Module, handle: int) -> None:
+        told = module.ask(handle, Ask(CKA_ID, 4), Ask(CKA_CLASS, 8), Ask(CKA_KEY_TYPE, 8))
+        if told.rv == RV.CKR_OBJECT_HANDLE_INVALID:
+            return  # SoftHSM, which finds the object's file half written.
+        assert told.rv == 0
+        index = told.values[0][0]
+        for _ in range(2):
+            before = self.settled[index]
+            told = module.ask(handle, Ask(CKA_LABEL, 20))
+            if told.rv == RV.CKR_OBJECT_HANDLE_INVALID:
+                return
+            assert told.rv == 0
+            assert int(told.values[0]) >= before, f"object {index}"
+
+
+def beside(module: Module) -> Module:
+    """The same module with a session of its own, for another thread."""
+    other = object.__new__(Module)
+    other.__dict__.update(module.__dict__)
+    other.session = module.open()
+    return other
+
+
+@pytest.mark.parametrize("readers", [1, 3])
+def test_nobody_sees_what_was_before(keyway, daemon, readers, trips):
+    board = Board()
+    own = {}
+    for index in range(OBJECTS):
+        own[index] = keyway.create(*secret_key("0", bytes([index])))
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        login(client, open_session(client, slots(client)[0]))
+        theirs = {index: handle_of(client, index) for index in range(OBJECTS)}
+        changer = beside(keyway)
+
+        def by_us(index: int, label: bytes) -> None:
+            assert changer.set(own[index], (CKA_LABEL, label)) == 0
+
+        def by_others(index: int, label: bytes) -> None:
+            client.good("C_SetAttributeValue", theirs[index], (Attribute(CKA_LABEL, label),), target=1)
+
+        half = OBJECTS // 2
+        sessions = [beside(keyway) for _ in range(readers)]
+        with ThreadPoolExecutor(readers + CHANGERS) as threads:
+            works = [threads.submit(board.read, module) for module in sessions]
+            works.append(threads.submit(board.change, by_us, range(half)))
+            works.append(threads.submit(board.change, by_others, range(half, OBJECTS)))
+        for work in works:
+            work.result()
+    keyway.stop()
+    counted = trips()
+    keyway.start()
+    assert board.lists
+    assert counted["ahead"], "or nothing was tried"
+
+
+def handle_of(client: RawClient, index: int) -> int:
+    client.good("C_FindObjectsInit", (Attribute(CKA_ID, bytes([index])),), target=1)
+    (found,) = client.good("C_FindObjects", ObjectsRoom(2, True, True), target=1)
+    client.good("C_FindObjectsFinal", target=1)
+    assert isinstance(found, Numbers)
+    assert found.data is not None
+    return found.data[0]
