@@ -12,6 +12,7 @@ from tests.module_transport.conftest import Application, finish, mutual, own, re
 from tests.module_transport.relay import Relay
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -119,8 +120,7 @@ def test_threads_endure_connections_that_break(application: Application, way: Wa
     process = application.start("initialize", "endure:8", "finalize", **way.settings)
     for _ in range(12):
         # In the middle of something, wherever that is.
-        goal = way.relay.requested + 5_000
-        until(lambda goal=goal: way.relay.requested > goal or process.poll() is not None, "requests go on")
+        wait_for_requests(way.relay, process, 5_000)
         way.relay.cut()
     done = finish(process)
     assert done.all_good(), done
@@ -179,6 +179,12 @@ def test_a_silent_peer_is_given_up(application: Application, daemon: RunningDaem
         ]
         assert [finish(process).all_good() for process in processes] == [True, True]
         assert relay.connections == 2
+
+
+def wait_for_requests(relay: Relay, process: subprocess.Popen[str], count: int) -> None:
+    """Wait until so many bytes more have come, or none will."""
+    goal = relay.requested + count
+    until(lambda: relay.requested > goal or process.poll() is not None, "requests go on")
 
 
 @contextmanager
