@@ -68,29 +68,40 @@ def agent(
     """
     if (to is None) is (path is None):
         raise click.UsageError("one of --to and --config is needed")
-    if path is not None:
-        try:
-            config = load(path)
-        except ConfigError as error:
-            raise click.ClickException("\n".join(error.problems)) from error
-    else:
-        assert to is not None
-        backend = replace(
-            _backend(to), ca=ca, certificate=certificate, key=key, crl=crl, server_name=server_name, protocol=protocol
-        )
-        config = Config(backends=MappingProxyType({BACKEND: backend}), log=LogOptions(level="warning"))
+    config = _loaded(path) if path is not None else _made(to or "", ca, certificate, key, crl, server_name, protocol)
     native = (socket or _place("agent.sock")).absolute()
     stock = (p11kit or _place("p11-kit.sock")).absolute()
     listener = ListenerOptions(address=Unix(str(stock)), protocol="p11-kit", mode=0o600)
-    config = checked(
-        replace(
-            config,
-            listen=ListenOptions(socket=native, mode=0o600),
-            listeners=MappingProxyType({**config.listeners, LISTENER: listener}),
-            log=replace(config.log, level=level or config.log.level),
-        )
+    config = replace(
+        config,
+        listen=ListenOptions(socket=native, mode=0o600),
+        listeners=MappingProxyType({**config.listeners, LISTENER: listener}),
+        log=replace(config.log, level=level or config.log.level),
     )
     _serve(config, exports({"KEYWAY_ADDRESS": f"unix:{native}", ADDRESS: address_text(str(stock))}))
+
+
+def _loaded(path: Path) -> Config:
+    try:
+        return load(path)
+    except ConfigError as error:
+        raise click.ClickException("\n".join(error.problems)) from error
+
+
+def _made(
+    to: str,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    crl: Path | None,
+    server_name: str,
+    protocol: str,
+) -> Config:
+    """Return a configuration with one gateway."""
+    backend = replace(
+        _backend(to), ca=ca, certificate=certificate, key=key, crl=crl, server_name=server_name, protocol=protocol
+    )
+    return checked(Config(backends=MappingProxyType({BACKEND: backend}), log=LogOptions(level="warning")))
 
 
 def _serve(config: Config, text: str) -> None:

@@ -23,6 +23,8 @@ LISTENER: Final = "p11-kit"
 SPARES: Final = 1
 READY: Final = "keyway-forward-ready"
 """What the other machine says when its sockets are there."""
+FAILED: Final = 255
+"""Exit status of ssh when it failed itself."""
 PARTING: Final = 5.0
 """Seconds that ssh has to remove the sockets on the other machine and to end."""
 
@@ -121,24 +123,29 @@ async def _run(config: Config, command: list[str], text: str) -> str:
     from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 
     told = Told(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    is_ready = asyncio.Event()
     async with running(make_daemon(config, found_host(), host_environment()), told):
         try:
             ssh = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         except OSError as error:
             return f"ssh: {error.strerror}"
         try:
-            await stopped(told, _follow(ssh, text))
+            await stopped(told, _follow(ssh, text, is_ready))
         finally:
             await _part(ssh)
+    if told.once.is_set():
+        return ""
     assert ssh.returncode is not None
-    return "" if told.once.is_set() else f"ssh {describe_exit(ssh.returncode)}"
+    hint = "" if is_ready.is_set() else "; if a socket could not be made there, choose another --remote-socket"
+    return f"ssh {describe_exit(ssh.returncode)}{hint if ssh.returncode == FAILED else ''}"
 
 
-async def _follow(ssh: Process, text: str) -> None:
+async def _follow(ssh: Process, text: str, is_ready: asyncio.Event) -> None:
     """Say when the sockets are there, and wait until ssh ends."""
     assert ssh.stdout is not None
     async for line in ssh.stdout:
         if line.decode(errors="replace").rstrip() == READY:
+            is_ready.set()
             click.echo(text, nl=False)
         else:
             click.echo(line, err=True, nl=False)
