@@ -1,5 +1,6 @@
 """READ_AHEAD and OBJECTS_CHANGED as bytes: what the daemon and its host answer, and whom they tell what."""
 
+import contextlib
 import os
 import select
 import signal
@@ -186,6 +187,18 @@ class TestNews:
             assert not was_told(reader)
         assert changer.call("C_DestroyObject", 0xDEAD, target=1)[0] == RV.CKR_OBJECT_HANDLE_INVALID
         assert was_told(reader), "a failed call may have changed something"
+
+    def test_it_is_there_for_all_before_the_change_is_answered(self, daemon):
+        with contextlib.ExitStack() as stack:
+            changer, *readers = [stack.enter_context(RawClient(daemon.socket)) for _ in range(9)]
+            for client in (changer, *readers):
+                begin(client)
+            key = create(changer)
+            for reader in readers:
+                read_ahead(reader, [1], LABEL)
+            for _ in range(30):
+                rename(changer, key)
+                assert [was_told(reader) for reader in readers] == [True] * len(readers)
 
     def test_nobody_is_told_who_does_not_read_ahead(self, two):
         first, second = two
