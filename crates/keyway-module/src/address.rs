@@ -223,4 +223,22 @@ mod tests {
             assert_eq!(address.is_exposed(), exposed, "{text}");
         }
     }
+
+    #[test]
+    fn whatever_the_text_it_is_an_address_or_an_error() {
+        for source in [
+            "unix:path=/run/a%20b",
+            "tls://[2001:db8::1%eth0]:65535",
+            "tcp://localhost:5657",
+        ] {
+            for (start, sign) in source.char_indices() {
+                for other in ["", "é", ":", "/", "[", "]", "%", " ", "\0", "0"] {
+                    let changed = [&source[..start], other, &source[start + sign.len_utf8()..]].concat();
+                    if let Ok(address) = Address::parse(&changed) {
+                        assert_eq!(Address::parse(&address.to_string()), Ok(address), "{changed:?}");
+                    }
+                }
+            }
+        }
+    }
 }

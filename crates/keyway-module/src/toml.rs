@@ -205,4 +205,21 @@ mod tests {
             assert_eq!(line, 2, "{source:?}: {problem}");
         }
     }
+
+    #[test]
+    fn whatever_is_in_it_there_is_a_result() {
+        let source = "# one\naddress = [\"unix:/a\", 'b' , # two\n]\nca='/ca.pem'\r\n insecure = true # three";
+        let odd = [
+            "", "é", "\"", "'", "[", "]", "#", "\n", "=", ",", "\\", "\0", "\u{2028}",
+        ];
+        for (start, sign) in source.char_indices() {
+            for other in odd {
+                let changed = [&source[..start], other, &source[start + sign.len_utf8()..]].concat();
+                let lines = changed.lines().count().max(1);
+                if let Err((line, problem)) = parse(&changed) {
+                    assert!((1..=lines + 1).contains(&line), "{changed:?}: {line}: {problem}");
+                }
+            }
+        }
+    }
 }
