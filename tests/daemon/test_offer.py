@@ -10,10 +10,12 @@ from tests.authority import Authority, Pair
 from tests.daemon.conftest import LOG
 from tests.daemon.harness import RunningDaemon, softhsm, until
 from tests.daemon.raw import RawClient
-from tests.daemon.tokens import make
+from tests.daemon.tokens import generate_rsa, label_of, login, make, open_session, slot_of, slots
 
-from keyway.cryptoki import Null, Room
+from keyway.cryptoki import Mechanism, Null, Room, call_named
+from keyway.cryptoki.constants import CKM_SHA256_RSA_PKCS
 from keyway.daemon.offer import FIRST_PAUSE, LONGEST_PAUSE, pause_after
+from keyway.wire.codec import decode_reply
 
 SPARES = 2
 
@@ -50,11 +52,12 @@ def start_outer(start, authority):
 def start_inner(inner_home, authority):
     """Starts gateways with a SoftHSM that offer its tokens."""
     daemons = []
+    section = softhsm(inner_home)
 
     def begin(outer: RunningDaemon, pair: Pair, name: str = "outer.test") -> RunningDaemon:
         daemon = RunningDaemon(
             inner_home,
-            f'{LOG}{softhsm(inner_home)}[offer.outer]\nto = "tls://127.0.0.1:{port_of(outer)}"\n'
+            f'{LOG}{section}[offer.outer]\nto = "tls://127.0.0.1:{port_of(outer)}"\n'
             f'server_name = "{name}"\nspares = {SPARES}\nca = "{authority.file}"\n{pair.options}',
         )
         daemons.append(daemon)
@@ -71,15 +74,10 @@ def port_of(daemon: RunningDaemon) -> int:
     return next(int(e["address"].rpartition(":")[2]) for e in daemon.events("listening") if "tls" in e["address"])
 
 
-def sees_token(outer: RunningDaemon, label: bytes) -> bool:
+def sees_token(outer: RunningDaemon, label: str) -> bool:
     with RawClient(outer.socket) as client:
         rv, _ = client.call("C_Initialize", 0, Null(), b"test")
-        if rv:
-            return False
-        (count,) = client.good("C_GetSlotList", 1, Room(0, False))
-        (slots,) = client.good("C_GetSlotList", 1, Room(count.count, True))
-        labels = [client.good("C_GetTokenInfo", True, target=slot)[0].label.rstrip() for slot in slots.data or ()]
-        return label in labels
+        return rv == 0 and label in [label_of(client, slot) for slot in slots(client)]
 
 
 def test_the_tokens_are_used_through_the_other_gateway(start_outer, start_inner, authority):
@@ -93,32 +91,82 @@ def test_the_tokens_are_used_through_the_other_gateway(start_outer, start_inner,
         for client in clients:
             client.initialize()
         assert len(inner.contexts()) == len(clients)
-        assert sees_token(outer, b"behind")
+        assert sees_token(outer, "behind")
     finally:
         for client in clients:
             client.socket.close()
     until(lambda: not inner.contexts(), "the contexts end with their clients")
 
 
+def test_a_client_signs_there(start_outer, start_inner, authority):
+    outer = start_outer()
+    inner = start_inner(outer, authority.issue("site-3"))
+    make(inner, "behind")
+    until(lambda: sees_token(outer, "behind"), "the token is offered")
+    with RawClient(outer.socket) as client:
+        client.initialize()
+        open_session(client, slot_of(client, "behind"))
+        login(client, 1)
+        generate_rsa(client, 1)
+        _, _, private = decode_reply(call_named("C_GenerateKeyPair"), client.receive().body)
+        client.good("C_SignInit", Mechanism(CKM_SHA256_RSA_PKCS, Null()), private, target=1)
+        (signature,) = client.good("C_Sign", b"data", Room(256, True), target=1)
+        assert len(signature.data) == 256
+        (context,) = inner.contexts()
+        assert (context["transport"], context["certificate"]) == ("tls", "outer.test")
+        (stream,) = outer.contexts()[0]["hosts"].values()
+        assert stream.startswith("site-3 at 127.0.0.1:")
+
+
 def test_it_comes_back_by_itself_when_the_other_gateway_was_away(start_outer, start_inner, authority):
     outer = start_outer()
     inner = start_inner(outer, authority.issue("site-3"))
     make(inner, "behind")
-    until(lambda: sees_token(outer, b"behind"), "the token is offered")
+    until(lambda: sees_token(outer, "behind"), "the token is offered")
+    until(lambda: inner.events("tokens offered"), "the success is in the log")
     assert outer.stop() == 0
     until(lambda: inner.events("tokens not offered"), "the loss is in the log")
     outer = start_outer()
-    until(lambda: sees_token(outer, b"behind"), "the token is offered again")
+    until(lambda: sees_token(outer, "behind"), "the token is offered again")
+    until(lambda: len(inner.events("tokens offered")) == 2, "that is in the log, too")
+    assert len(inner.events("tokens not offered")) == 1
+    assert inner.events("tokens not offered")[0]["reason"] == "it closed the connection"
+
+
+def test_the_other_gateway_does_not_mind_when_it_goes_and_comes(start_outer, start_inner, authority):
+    outer = start_outer()
+    pair = authority.issue("site-3")
+    inner = start_inner(outer, pair)
+    make(inner, "behind")
+    until(lambda: len(outer.events("stream offered")) >= SPARES, "streams are offered")
+    assert inner.stop() == 0
+    assert inner.events("tokens not offered") == []
+    assert not sees_token(outer, "behind")
+    start_inner(outer, pair)
+    until(lambda: sees_token(outer, "behind"), "the token is offered again")
 
 
 def test_a_stranger_can_offer_nothing(start_outer, start_inner, authority):
     outer = start_outer()
-    start_inner(outer, authority.issue("site-4"))
-    until(lambda: outer.events("connection refused"), "the refusal is in the log")
+    inner = start_inner(outer, authority.issue("site-4"))
+    until(lambda: len(outer.events("connection refused")) > 1, "the refusals are in the log")
     refused = outer.events("connection refused")[0]
     assert refused["reason"] == "no backend has offered = site-4"
     assert refused["certificate"] == "site-4"
-    assert not sees_token(outer, b"behind")
+    assert not sees_token(outer, "behind")
+    # Said once, however often it is tried, and never called a success.
+    (entry,) = inner.events("tokens not offered")
+    assert "offered = the name in our certificate" in entry["reason"]
+    assert inner.events("tokens offered") == []
+
+
+def test_one_with_a_certificate_of_another_ca_can_offer_nothing(start_outer, start_inner, inner_home):
+    outer = start_outer()
+    inner = start_inner(outer, Authority(inner_home, "other").issue("site-3"))
+    until(lambda: inner.events("tokens not offered"), "the refusal is in its log")
+    assert inner.events("tokens not offered")[0]["reason"] == "it does not know the CA of our certificate"
+    assert "certificate is refused" in outer.events("connection refused")[0]["reason"]
+    assert outer.events("stream offered") == []
 
 
 def test_a_gateway_of_another_name_is_not_offered_to(start_outer, start_inner, authority):

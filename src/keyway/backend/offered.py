@@ -9,12 +9,14 @@ from keyway.backend.greeting import Greeting
 from keyway.backend.remote import agree_natively
 from keyway.backend.stream import HungUp, Stream, StreamError
 
-__all__ = ["MAX_IDLE", "OfferedSource"]
+__all__ = ["MAX_IDLE", "WAIT", "OfferedSource"]
 
+ANSWER: Final = 5.0
+"""Seconds that the other gateway has to answer on a stream that is taken. It asks nobody for that, so one that does not answer is gone."""
 MAX_IDLE: Final = 64
 """Offered streams that are kept; more are turned away."""
 WAIT: Final = 2.0
-"""Seconds that a context waits for a stream when all are in use. The other gateway opens a new one as soon as one is taken."""
+"""Seconds after the last sign of the other gateway in which a context waits for a stream: it opens a new one as soon as one is taken."""
 
 
 class OfferedSource:
@@ -25,24 +27,29 @@ class OfferedSource:
         offered: How many streams wait.
     """
 
-    def __init__(self, offerer: str, timeout: float) -> None:
+    def __init__(self, offerer: str, answer: float = ANSWER) -> None:
         """Start without streams.
 
         Args:
             offerer: The name in the certificate of the gateway that may offer.
-            timeout: Seconds that it has to answer on a stream that is taken.
+            answer: Seconds that it has to answer on a stream that is taken.
         """
         self.kind = Connection.kind
         self._offerer = offerer
-        self._timeout = timeout
+        self._answer = answer
         self._idle: deque[tuple[Connection, Greeting]] = deque()
         self._news = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
+        self._last_sign = self._now()
 
     @property
     def offered(self) -> int:
         """How many streams wait."""
-        self._idle = deque(each for each in self._idle if not each[0].is_gone)
-        return len(self._idle)
+        there = deque(each for each in self._idle if not each[0].is_gone)
+        if len(there) < len(self._idle):
+            self._last_sign = self._now()
+        self._idle = there
+        return len(there)
 
     def add(self, stream: Connection, greeting: Greeting) -> bool:
         """Take an offered stream; return whether there is room for it.
@@ -66,17 +73,16 @@ class OfferedSource:
         while True:
             stream, greeting = await self._next()
             try:
-                async with asyncio.timeout(self._timeout):
+                async with asyncio.timeout(self._answer):
                     await agree_natively(stream, greeting)
-            except HungUp:
-                continue  # It went while it waited; the next may be good.
-            except TimeoutError as error:
-                stream.kill("it did not answer")
-                raise StreamError(f"{self._offerer}: no answer in {self._timeout:g} s") from error
+            except (HungUp, TimeoutError):
+                # It went while it waited, maybe without a word. The next one may be good.
+                stream.kill()
             except BaseException:
                 stream.kill()
                 raise
-            return stream
+            else:
+                return stream
 
     async def close(self) -> None:
         """End the streams that wait."""
@@ -86,10 +92,13 @@ class OfferedSource:
 
     async def _next(self) -> tuple[Connection, Greeting]:
         try:
-            async with asyncio.timeout(WAIT):
-                while not self.offered:
+            is_there = self.offered > 0
+            async with asyncio.timeout_at(self._last_sign + WAIT):
+                while not is_there:
                     self._news.clear()
                     await self._news.wait()
+                    is_there = self.offered > 0
         except TimeoutError as error:
             raise StreamError(f"{self._offerer}: offers nothing at present") from error
+        self._last_sign = self._now()
         return self._idle.popleft()

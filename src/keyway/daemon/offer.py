@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import random
+import ssl
 from typing import TYPE_CHECKING, Final
 
 from keyway.daemon.client import ClientConnection
@@ -13,7 +14,7 @@ from keyway.daemon.view import View
 from keyway.observe.log import event
 from keyway.transport.connect import connect
 from keyway.transport.errors import AddressError, ConnectError, TlsError
-from keyway.transport.tls import Credentials
+from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
     from keyway.config import OfferOptions
@@ -23,8 +24,8 @@ __all__ = ["Offer", "pause_after"]
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
-SETTLED: Final = 30.0
-"""Seconds after which a connection that nobody has taken counts as a success. One that is refused after the handshake ends at once."""
+PROOF: Final = 1.0
+"""Seconds after which a connection counts as a success. With TLS 1.3 one that is refused is made first, and ends then."""
 DIAL_TIME: Final = 15.0
 """Seconds that connecting may take."""
 
@@ -66,34 +67,42 @@ class Offer:
             raise AddressError(f"{options.to}: {error}") from error
 
     async def run(self) -> None:
-        """Connect whenever a connection is missing; runs until cancelled."""
-        while True:
-            while len(self._waiting) < self._options.spares:
+        """Connect whenever a connection is missing; runs until cancelled, or closed."""
+        while not self._is_closed:
+            if len(self._waiting) < self._options.spares:
                 await asyncio.sleep(pause_after(self._failures, random.random()))  # noqa: S311
                 await self._open()
-            self._missing.clear()
-            await self._missing.wait()
+            else:
+                self._missing.clear()
+                await self._missing.wait()
 
     def close(self) -> None:
-        """End the connections that wait. Those that have been taken stay."""
+        """Connect no more, and end the connections that wait. Those that have been taken stay."""
         self._is_closed = True
+        self._missing.set()
         for connection in list(self._waiting):
             connection.abort()
 
     def taken(self, connection: OfferedConnection) -> None:
         """Note that a client uses a connection from here on."""
-        self._failures = 0
+        self._works()
         self._waiting.discard(connection)
         self._missing.set()
 
-    def lost(self, connection: OfferedConnection) -> None:
+    def lost(self, connection: OfferedConnection, error: Exception | None) -> None:
         """Note that a connection has ended."""
         if connection not in self._waiting:
             return
         self._waiting.discard(connection)
-        if not self._is_closed:
-            self._failed("the connection was closed", self._daemon.now() - connection.opened >= SETTLED)
         self._missing.set()
+        if isinstance(error, ssl.SSLError):
+            self._failed(describe_refusal(error))
+        elif self._is_up:
+            self._failed("it closed the connection")
+        else:
+            self._failed(
+                "it closes the connection: does one of its backends have offered = the name in our certificate?"
+            )
 
     async def _open(self) -> None:
         options = self._options
@@ -106,17 +115,29 @@ class Offer:
                 seconds=DIAL_TIME,
             )
         except ConnectError as error:
-            self._failed(str(error))
+            self._failed(str(error).removeprefix(f"{options.to}: "))
             return
-        if connection.transport.is_closing():
-            return
-        self._waiting.add(connection)
+        if self._is_closed:
+            connection.abort()
+        elif connection.transport.is_closing():
+            self._failed("too many clients are connected here")
+        else:
+            self._waiting.add(connection)
+            if not self._is_up:
+                await asyncio.wait([connection.decided], timeout=PROOF)
+                if connection in self._waiting:
+                    self._works()
+
+    def _works(self) -> None:
+        self._failures = 0
         if not self._is_up:
             self._is_up = True
-            event(logging.INFO, "tokens offered", offer=self.name, to=str(options.to))
+            event(logging.INFO, "tokens offered", offer=self.name, to=str(self._options.to))
 
-    def _failed(self, reason: str, was_settled: bool = False) -> None:
-        self._failures = 1 if was_settled else self._failures + 1
+    def _failed(self, reason: str) -> None:
+        if self._is_closed:
+            return
+        self._failures += 1
         # Told once until it works again: the attempts go on.
         if self._is_up or self._failures == 1:
             event(logging.WARNING, "tokens not offered", offer=self.name, to=str(self._options.to), reason=reason)
@@ -130,14 +151,13 @@ class OfferedConnection(ClientConnection):
     """A connection that was opened from here, and waits for the gateway at the other end to use it.
 
     Attributes:
-        opened: When it was connected, in seconds of the loop's clock.
+        decided: Done when a client uses it, or it has ended.
     """
 
     def __init__(self, daemon: Daemon, offer: Offer) -> None:
         super().__init__(daemon, offer)
+        self.decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._offer = offer
-        self._is_taken = False
-        self.opened = daemon.now()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a client as long as it takes."""
@@ -146,8 +166,8 @@ class OfferedConnection(ClientConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take the first byte for the sign that a client is there."""
-        if not self._is_taken:
-            self._is_taken = True
+        if not self.decided.done():
+            self.decided.set_result(None)
             self.since = self.daemon.now()
             self._offer.taken(self)
         super().data_received(data)
@@ -155,4 +175,6 @@ class OfferedConnection(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the offer."""
         super().connection_lost(exc)
-        self._offer.lost(self)
+        self._offer.lost(self, exc)
+        if not self.decided.done():
+            self.decided.set_result(None)

@@ -21,7 +21,7 @@ from keyway.backend.stream import StreamError
 from keyway.observe.log import event
 from keyway.transport.connect import connect as transport_connect
 from keyway.transport.errors import AddressError, ConnectError, TlsError
-from keyway.transport.tls import Credentials
+from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
     from keyway.backend.stream import Source
@@ -60,12 +60,12 @@ def source_of(
         )
     if options.address is not None:
         where = str(options.address)
-        open_ = partial(connect, name, where, _dial(name, options))
+        open_ = partial(connect, name, where, _dial(name, options), describe_refusal)
         # With TLS 1.3 the handshake is over before the other end has looked at a certificate.
         hint = ": does it accept our certificate?" if isinstance(options.address, Tls) else ""
         return RemoteSource(Connection.kind, where, open_, options.start_timeout, is_p11kit=is_p11kit, hint=hint)
     if options.offered:
-        return OfferedSource(options.offered, options.start_timeout)
+        return OfferedSource(options.offered)
     assert options.module is not None
     host = HostSettings(
         name=name,
