@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from tests.authority import Authority
@@ -10,9 +11,7 @@ from tests.daemon.harness import until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import login, open_session, slot_of, slots
 
-from keyway.cryptoki import RV
-
-UNANSWERED = "it was closed by the other end: does it accept our certificate?"
+from keyway.cryptoki import RV, Null
 
 
 @pytest.fixture(params=KINDS)
@@ -137,9 +136,9 @@ class TestBesideAnother:
         ("change", "reason"),
         [
             ({"server_name": "other.test"}, "its certificate is refused: Hostname mismatch"),
-            ({"certificate": None}, UNANSWERED),
+            ({"certificate": None}, "it broke: it demands a certificate"),
             ({"stranger": "ca"}, "its certificate is refused: self-signed certificate in certificate chain"),
-            ({"stranger": "certificate"}, UNANSWERED),
+            ({"stranger": "certificate"}, "it broke: it does not know the CA of our certificate"),
         ],
     )
     @pytest.mark.parametrize("protocol", ["keyway", "p11-kit"])
@@ -178,3 +177,80 @@ def check(daemon, event, reason):
     told = daemon.status()["backends"]["far"]
     assert told["error"].startswith(reason)
     assert told["failures"]
+
+
+def test_a_far_end_that_dies_between_calls(reached):
+    far, daemon, client = reached
+    slot = slot_of(client, "demo")
+    os.kill(far.worker(daemon), signal.SIGKILL)
+    far.come_back()
+    until(lambda: daemon.events(f"{far.log_kind} ended"), "the loss is noticed")
+    assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_REMOVED
+    client.good("C_CloseSession", target=1)
+    open_session(client, slot, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_left_of_contexts(start, far, kind):
+    daemon = start(far.section(kind))
+
+    def use():
+        with RawClient(daemon.socket) as client:
+            client.initialize()
+            open_session(client, slot_of(client, "demo"))
+
+    use()
+    daemon.wait_quiet(0)
+    before = daemon.descriptors()
+    for _ in range(4):
+        use()
+    daemon.wait_quiet(0)
+    until(lambda: daemon.descriptors() <= before, "all descriptors are closed")
+    assert daemon.hosts() == set()
+
+
+def test_spares_wait_and_are_used(start, far):
+    daemon = start(far.section("server", spares=2))
+    until(lambda: daemon.status()["backends"]["far"]["spares"] == 2, "connections wait")
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        open_session(client, slot_of(client, "demo"))
+        until(lambda: daemon.status()["backends"]["far"]["hosts"] == 3, "another one waits in its place")
+
+
+def test_what_a_command_has_started_ends_with_it(start, far, home):
+    words = " ".join(far.remote_command())
+    script = f"sleep 1000 & echo $! > {home}/sleeper; exec {words}"
+    daemon = start(far.section("command", command=["sh", "-c", script]))
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        sleeper = Path(f"/proc/{int((home / 'sleeper').read_text())}")
+        assert sleeper.exists()
+        client.good("C_Finalize")
+        until(lambda: not _runs(sleeper), "its child has ended")
+
+
+def test_a_daemon_that_stops_waits_for_no_command(start):
+    daemon = start(section("far", command=["sleep", "1000"], start_timeout=600) + "[limits]\ndrain = 0\n")
+    with RawClient(daemon.socket) as client:
+        client.send_call("C_Initialize", 0, Null(), b"")
+        until(daemon.hosts, "the command runs")
+        assert daemon.stop() == 0
+
+
+def test_commands_end_with_a_daemon_that_is_killed(start, far):
+    daemon = start(far.section("command"))
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        (worker,) = daemon.hosts()
+        daemon.process.kill()
+        daemon.process.wait()
+        until(lambda: not _runs(Path(f"/proc/{worker}")), "the command has ended")
+    daemon.socket.unlink()
+
+
+def _runs(process):
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -10,6 +10,7 @@ __all__ = ["Connection", "Dial", "connect"]
 
 Dial = Callable[[Callable[[], asyncio.Protocol]], Awaitable[asyncio.Transport]]
 """Makes a connection with a protocol of its own. Raises StreamError."""
+Describe = Callable[[Exception], str]
 
 
 class Connection(Stream):
@@ -17,17 +18,21 @@ class Connection(Stream):
 
     kind = "connection"
 
-    def __init__(self, name: str, address: str, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, name: str, address: str, transport: asyncio.Transport, describe: Describe = describe_error
+    ) -> None:
         """Take charge of a connection.
 
         Args:
             name: The backend's name.
             address: Where the other end is, for people.
             transport: The connection itself.
+            describe: Says in words why a connection broke.
         """
         super().__init__(name)
         self.transport = transport
         self._address = address
+        self._describe = describe
         self._is_ending = False
         self._cut: asyncio.TimerHandle | None = None
 
@@ -43,7 +48,7 @@ class Connection(Stream):
         if self._cut is not None:
             self._cut.cancel()
         if error is not None:
-            self._note_end(f"broke: {describe_error(error)}")
+            self._note_end(f"broke: {self._describe(error)}")
         else:
             self._note_end("was closed from here" if self._is_ending else "was closed by the other end")
 
@@ -59,18 +64,21 @@ class Connection(Stream):
         self.transport.abort()
 
 
-async def connect(name: str, address: str, dial: Dial) -> tuple[Connection, Greeting]:
+async def connect(
+    name: str, address: str, dial: Dial, describe: Describe = describe_error
+) -> tuple[Connection, Greeting]:
     """Connect, and return the stream with what waits for its first byte.
 
     Args:
         name: The backend's name.
         address: Where to, for people.
         dial: Connects.
+        describe: Says in words why a connection broke.
 
     Raises:
         StreamError: Nobody is there.
     """
     greeting = Greeting()
-    stream = Connection(name, address, await dial(lambda: greeting))
+    stream = Connection(name, address, await dial(lambda: greeting), describe)
     greeting.serve(stream)
     return stream, greeting

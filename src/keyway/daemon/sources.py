@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from keyway.address import Tls
 from keyway.backend.command import Command, CommandSettings, run
 from keyway.backend.connection import Connection, Dial, connect
+from keyway.backend.greeting import describe_error
 from keyway.backend.host import HostSettings
 from keyway.backend.offered import OfferedSource
 from keyway.backend.output import OutputReader
@@ -60,7 +62,7 @@ def source_of(
         )
     if options.address is not None:
         where = str(options.address)
-        open_ = partial(connect, name, where, _dial(name, options), describe_refusal)
+        open_ = partial(connect, name, where, _dial(name, options), _describe)
         # With TLS 1.3 the handshake is over before the other end has looked at a certificate.
         hint = ": does it accept our certificate?" if isinstance(options.address, Tls) else ""
         return RemoteSource(Connection.kind, where, open_, options.start_timeout, is_p11kit=is_p11kit, hint=hint)
@@ -87,6 +89,10 @@ def source_of(
 
 def _log_output(backend: str, message: str) -> Callable[[str], None]:
     return lambda line: event(logging.WARNING, message, backend=backend, text=line)
+
+
+def _describe(error: Exception) -> str:
+    return describe_refusal(error) if isinstance(error, ssl.SSLError) else describe_error(error)
 
 
 def _dial(name: str, options: BackendOptions) -> Dial:
