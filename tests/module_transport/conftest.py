@@ -40,7 +40,7 @@ class Application:
     """The compiled client.c with a module, and the surroundings that it is started in."""
 
     def __init__(self, binary: Path, module: Path, home: Path) -> None:
-        self.command = (str(binary), str(module))
+        self.command: tuple[str, ...] = (str(binary), str(module))
         self.surroundings = {name: value for name, value in os.environ.items() if not name.startswith("KEYWAY")}
         self.surroundings |= {"XDG_CONFIG_HOME": str(home), "KEYWAY_TOKEN": TOKEN, "KEYWAY_PIN": PIN}
 

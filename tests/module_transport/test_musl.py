@@ -73,3 +73,28 @@ def test_a_program_with_musl_signs_over_a_unix_socket_and_over_tls(
         done = application.run(*STEPS, address=f"tls://localhost:{relay.port}", **settings)
         assert done.all_good(), done
         assert relay.connections == 2
+
+
+def test_a_root_with_the_module_and_its_files_is_enough(
+    library: Path, musl_binary: Path, daemon: RunningDaemon, home: Path, authority: Authority
+) -> None:
+    chroot = ("unshare", "--user", "--map-root-user", "chroot", str(home))
+    loader = Path(f"/lib/ld-musl-{platform.machine()}.so.1")
+    (home / "lib").mkdir()
+    (home / "etc" / "keyway").mkdir(parents=True)
+    for source, place in [(loader, loader), (musl_binary, "/client"), (library, "/libkeyway.so")]:
+        shutil.copy(source, f"{home}{place}")
+    tried = subprocess.run([*chroot, "/client", "/libkeyway.so"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no root directory of one's own here: {tried.stderr}")
+    with Relay(daemon.socket, mutual(authority)) as relay:
+        lines = [f'address = "tls://127.0.0.1:{relay.port}"']
+        for key, file in {"ca": authority.file, **own(authority)}.items():
+            shutil.copy(file, home / "etc" / "keyway" / f"{key}.pem")
+            lines.append(f'{key} = "/etc/keyway/{key}.pem"')
+        (home / "etc" / "keyway" / "module.toml").write_text("\n".join(lines))
+        application = Application(Path("/client"), Path("/libkeyway.so"), home)
+        application.command = (*chroot, *application.command)
+        done = application.run(*STEPS)
+        assert done.all_good(), done
+        assert relay.connections == 2
