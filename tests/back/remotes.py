@@ -134,8 +134,8 @@ class Remote:
         """`p11-kit remote` through a real sshd."""
         return {"command": [*self.sshd(), "env", f"SOFTHSM2_CONF={self.conf}", *self.remote_command()]}
 
-    def sshd(self) -> list[str]:
-        """Start an sshd, and return the command that logs in there."""
+    def sshd(self, *lines: str) -> list[str]:
+        """Start an sshd, perhaps with more lines in its configuration, and return the command that logs in there."""
         for name in ("host", "user"):
             subprocess.run(
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.home / f"{name}.key")], check=True
@@ -149,6 +149,7 @@ class Remote:
             (self.home / "sshd.conf").write_text(
                 f"Port {port}\nListenAddress 127.0.0.1\nHostKey {self.home}/host.key\nPidFile none\n"
                 f"AuthorizedKeysFile {self.home}/authorized\nStrictModes no\nUsePAM no\nPasswordAuthentication no\n"
+                + "".join(f"{line}\n" for line in lines)
             )
             log.write_text("")
             process = self.process("/usr/sbin/sshd", "-D", "-f", f"{self.home}/sshd.conf", "-E", str(log))
