@@ -1,4 +1,5 @@
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,7 +14,11 @@ from tests.p11kit.stock import RELEASES
 KEYWAY = [sys.executable, "-m", "keyway.cli"]
 COMMAND = str(Path(sys.executable).with_name("keyway"))
 """The command as one word, for configuration files and shells."""
-UNPRIVILEGED = ["unshare", "--user", "--map-user=12345", "--map-group=12345"] if os.getuid() == 0 else []
+UNPRIVILEGED = (
+    ["unshare", "--user", f"--map-user={pwd.getpwnam('nobody').pw_uid}", "--map-group=65534"]
+    if os.getuid() == 0
+    else []
+)
 """Goes before a command that shall not be root, yet may read what is root's alone: p11-kit has no configuration of root's own."""
 LOGIN = ("--token-label", "demo", "--login", "--pin", PIN)
 
