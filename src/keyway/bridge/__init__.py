@@ -2,5 +2,6 @@
 
 from keyway.bridge.back import Back, Step
 from keyway.bridge.front import Front
+from keyway.bridge.fusion import Fusion
 
-__all__ = ["Back", "Front", "Step"]
+__all__ = ["Back", "Front", "Fusion", "Step"]

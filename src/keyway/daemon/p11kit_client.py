@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from keyway.bridge import Front
+from keyway.bridge import Front, Fusion
 from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.names import mechanism_name
 from keyway.daemon.connection import Connection
@@ -15,6 +16,7 @@ from keyway.wire.header import HEADER, HEADER_SIZE
 
 if TYPE_CHECKING:
     from keyway.daemon.connection import Entrance
+    from keyway.daemon.link import Frame
     from keyway.daemon.server import Daemon
 
 __all__ = ["P11KitConnection"]
@@ -33,6 +35,9 @@ class P11KitConnection(Connection):
         self._max_body = daemon.config.limits.body
         self._dialect: Dialect | None = None
         self._front: Front
+        self._fusion = Fusion()
+        self._late: list[tuple[Frame, bytes]] = []  # Frames that came out of the fusion while the connection was held.
+        self._is_ordering = False  # Whether messages wait because others must be over first.
         self._rest = bytearray()
         self._need = 0
         self._over = 0  # Bytes still to come of a message that is too long to be taken.
@@ -64,20 +69,28 @@ class P11KitConnection(Connection):
 
     def go_on(self) -> None:
         """Handle what was received while the connection was held."""
-        if self._rest:
+        late, self._late = self._late, []
+        self._send(late)
+        if self._rest and not self.held:
             data = bytes(self._rest)
             self._rest.clear()
             self._messages(data)
 
     def forget(self) -> None:
         """Drop what was received and not handled."""
+        self._late.clear()
         self._rest.clear()
 
     def write(self, data: bytes) -> None:
         """Send whole native reply frames as the messages that they answer."""
-        self.transport.write(self._front.replies(data))
-        if self._front.hidden:
-            self._tell_hidden(data)
+        send, answer = self._fusion.replies(data)
+        if answer:
+            self._answer(answer)
+        if send:
+            self._send(send)
+        if self._is_ordering and not self._fusion.is_waiting:
+            self._is_ordering = False
+            self.resume("order")
 
     def _messages(self, data: bytes) -> None:
         at = 0
@@ -118,13 +131,30 @@ class P11KitConnection(Connection):
         except DecodeError as error:
             self.transport.write(self._front.error(code, error.rv))
             return
-        frame = _UNPACK(data)
-        link = self._bound.get(frame[4]) if frame[1] in self.service.plain else None
-        if link is None:
-            self.service.request(frame, data)
-        else:
-            link.in_flight[frame[3]] = frame
-            link.write(data)
+        send, answer = self._fusion.request(_UNPACK(data), data)
+        if answer:
+            self._answer(answer)
+        if send:
+            self._send(send)
+        if self._fusion.is_waiting and not self._is_ordering:
+            self._is_ordering = True
+            self.pause("order")
+
+    def _send(self, frames: Iterable[tuple[Frame, bytes]]) -> None:
+        for frame, data in frames:
+            link = self._bound.get(frame[4]) if frame[1] in self.service.plain else None
+            if self.held:
+                self._late.append((frame, data))
+            elif link is None:
+                self.service.request(frame, data)
+            else:
+                link.in_flight[frame[3]] = frame
+                link.write(data)
+
+    def _answer(self, data: bytes) -> None:
+        self.transport.write(self._front.replies(data))
+        if self._front.hidden:
+            self._tell_hidden(data)
 
     def _tell_hidden(self, data: bytes) -> None:
         """Log once for each backend and dialect which mechanisms an application will miss, and why."""
