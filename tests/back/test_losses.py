@@ -2,16 +2,18 @@
 
 import os
 import signal
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from tests.authority import Authority
 from tests.back.remotes import KINDS, section
-from tests.daemon.harness import until
+from tests.daemon.harness import KEYWAY, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import login, open_session, slot_of, slots
 
 from keyway.cryptoki import RV, Null
+from keyway.wire.header import VERSION_BYTE
 
 
 @pytest.fixture(params=KINDS)
@@ -97,7 +99,7 @@ class TestBesideAnother:
             (["sh", "-c", "kill -9 $$"], "sh: it was killed by SIGKILL"),
             (
                 ["sh", "-c", "echo Welcome, traveller; cat"],
-                "sh: it does not speak the protocol \"p11-kit\": it began with b'Welcome, traveller\\n'",
+                'sh: it does not speak the protocol "p11-kit": it began with b\'Welcome, traveller\\n',
             ),
             (
                 ["sh", "-c", "exec >&- <&-; echo closed >&2; sleep 1000"],
@@ -207,6 +209,33 @@ def test_nothing_is_left_of_contexts(start, far, kind):
     daemon.wait_quiet(0)
     until(lambda: daemon.descriptors() <= before, "all descriptors are closed")
     assert daemon.hosts() == set()
+
+
+@pytest.mark.parametrize("kind", ["command", "server", "gateway by tls"])
+def test_a_daemon_without_descriptors_recovers(start, far, kind):
+    daemon = start(far.section(kind), program=["prlimit", "--nofile=45:45", *KEYWAY])
+
+    def is_reached(client):
+        client.socket.settimeout(1)
+        client.socket.sendall(bytes([VERSION_BYTE]))
+        with suppress(TimeoutError):
+            client.socket.recv(1)
+            client.initialize()
+            return bool(slots(client))
+
+    with ExitStack() as stack:
+        for _ in range(45):
+            if not is_reached(stack.enter_context(RawClient(daemon.socket, greet=False))):
+                break
+        else:
+            pytest.fail("there are always descriptors")
+    until(lambda: not daemon.contexts(), "all contexts are over")
+
+    def again():
+        with RawClient(daemon.socket, greet=False) as client:
+            return is_reached(client)
+
+    until(again, "the far end is reached again")
 
 
 def test_spares_wait_and_are_used(start, far):

@@ -106,25 +106,42 @@ async def run(settings: CommandSettings) -> tuple[Command, Greeting]:
         StreamError: It can't be started.
     """
     greeting = Greeting()
-    ours, theirs = socket.socketpair()
-    with theirs:
-        ours.setblocking(False)
-        transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: greeting, sock=ours)
-        errors = _Errors(settings.note)
-        try:
-            process = subprocess.Popen(  # noqa: ASYNC220 (returns when exec is done, about a millisecond)
-                settings.arguments,
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=errors.reader.descriptor,
-                env=settings.environment,
-                cwd=settings.working_directory,
-                start_new_session=True,
-            )
-        except OSError as error:
-            transport.abort()
-            errors.reader.close()
-            raise StreamError(f"{error.filename or settings.arguments[0]}: {error.strerror}") from error
-    command = Command(settings.name, process, transport, errors)
+    errors = _Errors(settings.note)
+    try:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: greeting, sock=ours)
+            try:
+                command = _started(settings, transport, theirs, errors)
+            except BaseException:
+                transport.abort()
+                raise
+    except OSError as error:
+        errors.reader.close()
+        raise StreamError(f"{error.filename or settings.arguments[0]}: {error.strerror}") from error
+    except BaseException:
+        errors.reader.close()
+        raise
     greeting.serve(command)
     return command, greeting
+
+
+def _started(
+    settings: CommandSettings, transport: asyncio.Transport, stream: socket.socket, errors: _Errors
+) -> Command:
+    process = subprocess.Popen(  # Returns when exec is done, about a millisecond.
+        settings.arguments,
+        stdin=stream.fileno(),
+        stdout=stream.fileno(),
+        stderr=errors.reader.descriptor,
+        env=settings.environment,
+        cwd=settings.working_directory,
+        start_new_session=True,
+    )
+    try:
+        return Command(settings.name, process, transport, errors)
+    except OSError:
+        process.kill()
+        process.wait()
+        raise
