@@ -1,17 +1,39 @@
 """The other commands."""
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from keyway.config.locate import module_library, softhsm_module
 
+COMMANDS = (
+    "agent", "check", "forward", "module", "p11-kit-server", "remote", "run", "serve", "slots", "status", "trace", "up",
+)  # fmt: skip
+
 
 def test_help_names_all_commands(keyway):
-    done = keyway("--help")
-    for command in ("check", "module", "run", "serve", "slots", "status", "up"):
-        assert f"  {command} " in done.stdout
-        assert keyway(command, "--help").returncode == 0
+    lines = keyway("--help").stdout.partition("Commands:")[2].splitlines()
+    assert [line.split()[0] for line in lines if line[2:3].strip()] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_has_help(keyway, command):
+    done = keyway(command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: ")
+
+
+def test_an_unknown_command(keyway):
+    done = keyway("nonsense")
+    assert done.returncode == 2
+    assert "No such command 'nonsense'" in done.stderr
+
+
+def test_the_reference_names_all_commands():
+    page = (Path(__file__).resolve().parents[2] / "docs/reference/commands.md").read_text()
+    assert sorted(re.findall(r"^\| `keyway ([\w-]+)` \|", page, re.MULTILINE)) == list(COMMANDS)
 
 
 def test_module(keyway):
@@ -29,6 +51,19 @@ class TestCheck:
         done = keyway("check", path)
         assert done.returncode == 0
         assert "good" in done.stdout
+
+    def test_where_clients_connect_is_told(self, keyway, tmp_path):
+        path = tmp_path / "k.toml"
+        path.write_text(
+            f'[backend.s]\nmodule = "{softhsm_module()}"\n[listener.old]\naddress = "unix:/run/p"\nprotocol = "p11-kit"\n'
+            'tokens = ["pkcs11:token=demo"]\n[offer.out]\nto = "tls://gw.test:5658"\nca = "/ca"\ncertificate = "/c"\nkey = "/k"\n'
+        )
+        lines = keyway("check", path).stdout.splitlines()
+        assert lines[1:] == [
+            "listener old: p11-kit on unix:/run/p, only pkcs11:token=demo",
+            "offer out: to tls://gw.test:5658",
+        ]
+        assert "2 listener(s), 1 offer(s)" in lines[0]
 
     def test_every_mistake_is_told(self, keyway, tmp_path):
         path = tmp_path / "k.toml"
