@@ -8,6 +8,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,30 @@ class Authority:
         pair.certificate.write_bytes(chain)
         return pair
 
+    def issue_for_server(self, name: str) -> Pair:
+        """Issue a certificate that is good for servers only."""
+        pair = self.issue(name, stem=f"{name}-server-only")
+        leaf = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+        issuer, key = self._signer()
+        builder = x509.CertificateBuilder(
+            issuer_name=issuer.subject,
+            subject_name=leaf.subject,
+            public_key=leaf.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=leaf.not_valid_before_utc,
+            not_valid_after=leaf.not_valid_after_utc,
+        )
+        for extension in leaf.extensions:
+            if isinstance(extension.value, x509.ExtendedKeyUsage):
+                builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
+            else:
+                builder = builder.add_extension(extension.value, extension.critical)
+        pair.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return pair
+
     def revoke(self, *pairs: Pair, expired: bool = False) -> Path:
         """Write a revocation list with some certificates, and return its path."""
-        issuer = x509.load_pem_x509_certificate(self._ca.cert_pem.bytes())
-        key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        issuer, key = self._signer()
         now = datetime.now(UTC)
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -66,3 +86,8 @@ class Authority:
         path = self._home / f"{self._name}.crl"
         path.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
         return path
+
+    def _signer(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return x509.load_pem_x509_certificate(self._ca.cert_pem.bytes()), key

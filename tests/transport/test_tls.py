@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -116,13 +117,19 @@ class TestHandshakes:
                 "its certificate is refused: unable to get local issuer certificate",
                 "it does not know the CA of our certificate",
             ),
+            (
+                lambda a: a.issue_for_server("alice"),
+                r"its certificate is refused: uns\w+ certificate purpose",
+                "our certificate is not for this end of a connection",
+            ),
         ],
-        ids=["none", "expired", "other CA"],
+        ids=["none", "expired", "other CA", "server's"],
     )
     def test_a_client_that_is_refused(self, runner, authority, server_files, make, accepted, connected):
         client = asking(files_of(make(authority), authority.file))
         meeting = Meeting(runner, serving(server_files), client)
-        assert (meeting.accepted, meeting.connected) == (accepted, connected)
+        assert re.fullmatch(accepted, meeting.accepted), meeting.accepted
+        assert meeting.connected == connected
 
     def test_a_client_that_is_revoked(self, runner, authority, server_files, client_files):
         alice, bob = authority.issue("alice"), authority.issue("bob")
@@ -135,6 +142,12 @@ class TestHandshakes:
         # The list is read again, and it holds for who was good before: nothing is resumed.
         authority.revoke(alice, bob)
         assert Meeting(runner, server, asking(client_files)).connected == "our certificate is revoked"
+
+    def test_a_list_of_another_ca_lets_nobody_in(self, runner, authority, server_files, client_files, home):
+        server_files.crl = Authority(home, "other").revoke()
+        assert Meeting(runner, serving(server_files), asking(client_files)).accepted == (
+            "its certificate is refused: unable to get certificate CRL"
+        )
 
     def test_a_list_that_has_run_out_lets_nobody_in(self, runner, authority, server_files, client_files):
         server_files.crl = authority.revoke(expired=True)

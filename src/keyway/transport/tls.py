@@ -169,6 +169,11 @@ _REASONS: Final = {
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "our certificate has expired",
     "SSLV3_ALERT_CERTIFICATE_REVOKED": "our certificate is revoked",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it refuses our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it refuses our certificate",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": "our certificate is not for this end of a connection",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "it has no algorithm in common with us",
+    "TLSV1_UNRECOGNIZED_NAME": "it has not the name that we call it by",
+    "UNEXPECTED_EOF_WHILE_READING": "it ended the connection during the TLS handshake",
     "TLSV1_ALERT_PROTOCOL_VERSION": "it does not speak TLS 1.3",
 }
 
