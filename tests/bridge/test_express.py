@@ -13,19 +13,26 @@ from tests.wire import strategies as wire
 
 from keyway.bridge import Back, Front, Step
 from keyway.bridge.express_back import WAYS
-from keyway.bridge.express_front import REPLIES, REQUESTS
+from keyway.bridge.express_front import REQUESTS
 from keyway.cryptoki import (
     CALLS,
     RV,
+    Attribute,
     Call,
     Fill,
     Kind,
+    LengthAttributes,
+    LengthNumbers,
     Mechanism,
     Null,
+    NumberArray,
     Numbers,
     ObjectsRoom,
     Output,
     Room,
+    RoomBytes,
+    RoomNumbers,
+    Unavailable,
     Unchanged,
     call_named,
 )
@@ -177,6 +184,16 @@ FORMS: list[tuple[str, tuple[Any, ...], tuple[Any, ...]]] = [
     ("C_FindObjects", (ObjectsRoom(1, True, True),), (Numbers(2, (7, 8)),)),
     ("C_FindObjectsFinal", (), ()),
     ("C_GetObjectSize", (7, 0), (9,)),
+    (
+        "C_GetAttributeValue",
+        (7, tuple(Attribute(type_, RoomNumbers(1) if type_ == 0 else RoomBytes(9)) for type_ in (0, 0x102, 1))),
+        ((Attribute(0, 3), Attribute(0x102, b"id"), Attribute(1, b"\1")),),
+    ),
+    (
+        "C_GetAttributeValue",
+        (7, tuple(Attribute(type_, Null()) for type_ in (0x100, 1, 3))),
+        ((Attribute(0x100, LengthNumbers(1)), Attribute(1, Null(1)), Attribute(3, Null(5))),),
+    ),
 ]
 forms = pytest.mark.parametrize(("name", "values", "results"), FORMS)
 versions = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
@@ -221,6 +238,52 @@ def test_the_neighbours_of_native_frames(
         assert back.reply(code, neighbour) == Step(b"", frame)
 
 
+@pytest.mark.parametrize(("name", "values", "results"), FORMS[-2:])
+@versions
+def test_usual_queries_take_the_short_way(
+    dialect: Dialect, name: str, values: tuple[Any, ...], results: tuple[Any, ...]
+) -> None:
+    body = encode_request(dialect, call_named(name), 1, values)
+    way = REQUESTS[dialect.version][body[:4]]
+    assert way.take(body, 1) == front_by_values(dialect, body)[1]
+    native = encode_native_reply(call_named(name), results)
+    message = way.give(native, 0, len(native), 7)
+    assert message is not None
+    (came,) = messages(message)
+    assert came == (7, reply_by_values(dialect, decode_request(dialect, body), 0, native), b"")
+
+
+@pytest.mark.parametrize("type_", [0, 1, 3, 0x110, 0x4000_0211, 0x4000_0213, 0x4000_0600, 0x8001_0005, 0x800D_0009])
+@pytest.mark.parametrize("size", [0, 1, 4, 7, 8, 16, 24, 2**23, 2**23 + 8, MAX_OUTPUT, MAX_OUTPUT + 8, 2**32 - 1])
+@versions
+def test_queries_of_every_form(dialect: Dialect, size: int, type_: int) -> None:
+    begin = encode_request(dialect, call_named("C_GetAttributeValue"), 1, (7, ()))
+    entry = type_.to_bytes(4, "big") + size.to_bytes(4, "big")
+    for nested in (b"", bytes(4)):
+        body = begin[:-4] + (1).to_bytes(4, "big") + entry + nested
+        front = Front(dialect)
+        request, expected = front_by_values(dialect, body)
+        assert asked(front, body) == expected
+        if request is None:
+            continue
+        values: tuple[Any, ...] = (
+            Null(8),
+            b"",
+            b"8 bytes.",
+            8,
+            LengthNumbers(1),
+            LengthAttributes(1),
+            Unavailable(),
+            NumberArray((8,)),
+            (),
+        )
+        for id_, value in enumerate(values, 1):
+            native = encode_native_reply(request.call, ((Attribute(type_, value),),))
+            (came,) = messages(front.replies(HEADER.pack(len(native), request.call.number, 1, id_, 1, 0) + native))
+            assert came.body == reply_by_values(dialect, request, 0, native)
+            front.request(1, body)
+
+
 @pytest.mark.parametrize("size", [MAX_OUTPUT, MAX_OUTPUT + 1, 2**31 - 1, 2**32 - 2, 2**32 - 1, 2**32, 2**64 - 1])
 @versions
 def test_rooms_at_the_limits(dialect: Dialect, size: int) -> None:
@@ -243,6 +306,14 @@ def test_rooms_at_the_limits(dialect: Dialect, size: int) -> None:
             assert asked(Front(dialect), message) == front_by_values(dialect, message)[1]
 
 
+@versions
+def test_more_attributes_than_a_query_may_hold(dialect: Dialect) -> None:
+    begin = encode_request(dialect, call_named("C_GetAttributeValue"), 1, (7, ()))
+    for count in (4096, 4097):
+        body = begin[:-4] + count.to_bytes(4, "big") + bytes(8) * count
+        assert asked(Front(dialect), body) == front_by_values(dialect, body)[1]
+
+
 def test_results_at_the_limits() -> None:
     """What fits a native frame may be too long for a message."""
     dialect = DIALECTS[2]
@@ -253,6 +324,20 @@ def test_results_at_the_limits() -> None:
             "C_FindObjects",
             (ObjectsRoom(9, True, True),),
             b"\3" + bytes(8) + (2**20 + 1).to_bytes(4, "big") + bytes(2**23 + 8),
+        ),
+        (
+            "C_GetAttributeValue",
+            (7, (Attribute(3, RoomBytes(9)),)),
+            (1).to_bytes(4, "big")
+            + (3).to_bytes(8, "big")
+            + b"\1"
+            + (MAX_BODY - 17).to_bytes(4, "big")
+            + bytes(MAX_BODY - 17),
+        ),
+        (
+            "C_GetAttributeValue",
+            (7, (Attribute(3, RoomBytes(9)),)),
+            (4097).to_bytes(4, "big") + ((3).to_bytes(8, "big") + b"\1" + bytes(4)) * 4097,
         ),
     ):
         call = call_named(name)
@@ -275,7 +360,7 @@ def test_what_a_client_sends_often_takes_the_short_way(dialect: Dialect, name: s
         way = REQUESTS[dialect.version][body[:4]]
         assert way.take(body, 1) == front_by_values(dialect, body)[1]
         answer = encode_native_reply(call, results)
-        message = REPLIES[way.request.id](answer, 0, len(answer), 7)
+        message = way.give(answer, 0, len(answer), 7)
         assert message is not None
         (came,) = messages(message)
         assert came == (7, reply_by_values(dialect, decode_request(dialect, body), 0, answer), b"")

@@ -18,8 +18,12 @@ from keyway.bridge.express import (
     is_format_a,
     start,
 )
+from keyway.bridge.express_attributes import answer, query
 from keyway.cryptoki import Kind, Target
 from keyway.p11kit import DIALECTS, MAX_OUTPUT, MESSAGES, Dialect, Message, Request, reply_kinds, request_kinds
+from keyway.p11kit.dialect import Nesting
+from keyway.p11kit.query import Asker
+from keyway.p11kit.template import ULONG_SIZE
 from keyway.wire.header import MAX_HANDLES
 
 __all__ = ["REPLIES", "REQUESTS", "FrontReply", "FrontRequest", "FrontWay"]
@@ -44,10 +48,12 @@ class FrontWay(NamedTuple):
     Attributes:
         take: Translates it.
         request: What of the call the reply needs.
+        give: Translates the reply.
     """
 
     take: FrontRequest
     request: Request
+    give: FrontReply
 
 
 # Requests. Each function makes the way of one message from how it begins and the native number of its call.
@@ -215,21 +221,6 @@ _TAKERS: Final[Mapping[tuple[Kind, ...], Callable[[bytes, int, Dialect], FrontRe
 }
 
 
-def _requests(dialect: Dialect) -> dict[bytes, FrontWay]:
-    ways: dict[bytes, FrontWay] = {}
-    for message in MESSAGES:
-        call = message.call
-        make = _TAKERS.get(tuple(request_kinds(call)))
-        if make is not None and call.target is Target.SESSION:
-            begin = start(message.id, message.request)
-            ways[begin[:4]] = FrontWay(make(begin, call.number, dialect), Request(call, 0, (), message.id))
-    return ways
-
-
-REQUESTS: Final[tuple[Mapping[bytes, FrontWay], ...]] = tuple(_requests(dialect) for dialect in DIALECTS)
-"""By version, then by the number of the message as it is written."""
-
-
 # Replies that are CKR_OK. Each function makes the way of the replies to one message.
 
 
@@ -332,3 +323,28 @@ REPLIES: Final[Mapping[int, FrontReply]] = {
     if (make := _GIVERS.get(tuple(reply_kinds(message.call)))) is not None and message.name != "C_OpenSession"
 }
 """By the number of the message."""
+
+
+def _requests(dialect: Dialect) -> dict[bytes, FrontWay]:
+    ways: dict[bytes, FrontWay] = {}
+    for message in MESSAGES:
+        call = message.call
+        make = _TAKERS.get(tuple(request_kinds(call)))
+        if make is not None and call.target is Target.SESSION:
+            begin = start(message.id, message.request)
+            ways[begin[:4]] = FrontWay(
+                make(begin, call.number, dialect), Request(call, 0, (), message.id), REPLIES[message.id]
+            )
+        elif message.name == "C_GetAttributeValue":
+            begin = start(message.id, message.request)
+            asker = Asker(ULONG_SIZE, dialect.has_templates and dialect.nestings[0] is not Nesting.NEVER)
+            ways[begin[:4]] = FrontWay(
+                query(begin, call.number, dialect),
+                Request(call, 0, (), message.id, asker=asker),
+                answer(start(message.id, message.reply), dialect),
+            )
+    return ways
+
+
+REQUESTS: Final[tuple[Mapping[bytes, FrontWay], ...]] = tuple(_requests(dialect) for dialect in DIALECTS)
+"""By version, then by the number of the message as it is written."""

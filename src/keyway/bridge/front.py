@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from keyway.bridge.express_front import REPLIES, REQUESTS
+from keyway.bridge.express_front import REPLIES, REQUESTS, FrontReply
 from keyway.cryptoki import RV, Numbers, Value, call_named
 from keyway.p11kit import DecodeError, Dialect, EncodeError, Frame, Reply, Request, decode_request, encode_error
 from keyway.p11kit import encode_reply as encode_message
@@ -20,8 +20,9 @@ _MECHANISM_LIST: Final = call_named("C_GetMechanismList")
 _UNSOLICITED: Final = Flags.REPLY | Flags.POSTED
 
 
-_Asked: TypeAlias = tuple[int, Request, int]
-"""A call that is not answered yet: the client's code for it, the call without what it carried, and the session that it may open."""
+_Asked: TypeAlias = tuple[int, Request, int, FrontReply | None]
+"""A call that is not answered yet: the client's code for it, the call without what it carried, the session that it may open, and the
+short way of its reply, if there is one."""
 
 
 class Front:
@@ -69,7 +70,7 @@ class Front:
             frame = way.take(body, id_)
             if frame is not None:
                 self._last_id = id_
-                self._asked[id_] = (code, way.request, 0)
+                self._asked[id_] = (code, way.request, 0, way.give)
                 return frame
         request = decode_request(self._dialect, body)
         call = request.call
@@ -87,7 +88,7 @@ class Front:
             raise DecodeError(str(error), RV.CKR_HOST_MEMORY) from None
         self._last_session = session or self._last_session
         self._last_id += 1
-        self._asked[self._last_id] = (code, _kept(request), session)
+        self._asked[self._last_id] = (code, _kept(request), session, REPLIES.get(request.id))
         header = HEADER.pack(len(native.body), call.number, 0, self._last_id, request.target, native.object)
         return header + native.body
 
@@ -115,9 +116,8 @@ class Front:
             asked = self._asked.pop(id_, None)
             if asked is None:
                 raise WireError("the reply answers no call")
-            code, request, session = asked
-            way = None if rv else REPLIES.get(request.id)
-            message = None if way is None else way(data, start, at, code)
+            code, request, session, give = asked
+            message = None if rv or give is None else give(data, start, at, code)
             if message is None:
                 message = pack_message(Frame(code, self._message(request, session, rv, data[start:at])))
             messages.append(message)
