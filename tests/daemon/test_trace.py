@@ -179,7 +179,17 @@ def test_p11_kit_clients_are_shown_too(start, home):
         assert names[0] == "C_Initialize"
         assert names[-3:] == ["C_OpenSession", "C_Login", "C_GenerateRandom"]
         assert shown[-1]["out"] == [["RandomData[ulRandomLen]", "4 bytes"]]
-        assert hidden(json.dumps(shown))
+        key = create_key(client, session)
+        tracer.until("C_CreateObject")
+        for _ in range(3):
+            client.good("C_SignInit", Mechanism(CKM_SHA256_HMAC), key, target=session)
+            client.good("C_Sign", DATA, Room(32, True), target=session)
+            # Also where they reach the host in one frame.
+            assert [(each["call"], each["rv"]) for each in tracer.until("C_Sign")] == [
+                ("C_SignInit", "CKR_OK"),
+                ("C_Sign", "CKR_OK"),
+            ]
+        assert hidden(json.dumps(tracer.seen))
         tracer.socket.close()
         until(lambda: not daemon.status()["tracers"], "the trace has ended")
         client.good("C_GenerateRandom", Fill(True, 4), target=session)
