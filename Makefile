@@ -20,7 +20,7 @@ PYTEST ?=
 BENCH ?=
 
 
-.PHONY: help demo test lint bench build docs format clean
+.PHONY: help demo test lint bench build musl docs format clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ bench: .system-test .venv/.developer .native ## Measure Keyway beside the module
 	@$(BIN)/keyway run -- $(BIN)/python bench/run.py $(BENCH)
 
 build: .system-build .venv/.installed .native ## Compile libkeyway.so and keyway-host into target/release
+
+musl: .system-build .rust ## Build a small libkeyway.so for systems with musl, and tell its size
+	@packaging/musl/build.sh
 
 docs: .venv/.developer .rust ## Write the generated code and reference pages anew
 	@$(BIN)/python spec/generate.py

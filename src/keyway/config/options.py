@@ -176,7 +176,8 @@ class BackendOptions(TlsOptions):
         True,
     )
     spares: int = option(
-        "How many hosts wait with the module loaded, so that a new client need not wait for that; for other backends, how many connections wait. "
+        "How many hosts wait with the module loaded, so that a new client need not wait for that; for other backends, how many connections wait "
+        "(another gateway closes them after its limits.greeting). "
         "-1: 2 for a module, none for the others.",
         -1,
         at_least=-1,
