@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import os
+import random
+import shutil
 import socket
 import ssl
 import struct
@@ -148,6 +150,27 @@ class TestCrowds:
 
 
 class TestRefusals:
+    def test_noise(self, start, home, authority):
+        daemon = start(softhsm(home) + tls_listener(authority))
+        port = port_of(daemon, "tls")
+        source = random.Random(1)
+        for begin in (
+            b"",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"\x15\x03\x03\x00\x02",
+            b"\x17\x03\x03\x40\x00",
+        ):
+            for size in (0, 1, 100, 20_000):
+                with dial(port) as noisy, contextlib.suppress(ConnectionError):
+                    noisy.sendall(begin + source.randbytes(size))
+                    noisy.shutdown(socket.SHUT_WR)
+                    while noisy.recv(4096):
+                        pass
+        with RawClient.over(tls(authority, port, "alice")) as client:
+            use(client)
+        until(lambda: len(daemon.events("connection refused")) == 16, "each is refused in the log")
+        assert all(entry["reason"] for entry in daemon.events("connection refused"))
+
     def test_a_client_is_told_why(self, start, home, authority):
         daemon = start(softhsm(home) + tls_listener(authority))
         with pytest.raises(ssl.SSLError, match="certificate required"):
@@ -182,6 +205,31 @@ class TestGivenSockets:
             with RawClient.over(tls(authority, port, "alice")) as client:
                 client.initialize()
                 assert daemon.contexts()[0]["certificate"] == "alice"
+
+    @pytest.mark.skipif(
+        shutil.which("systemd-socket-activate") is None, reason="systemd-socket-activate is not installed"
+    )
+    def test_a_daemon_that_starts_with_its_first_client(self, home):
+        path = home / "keyway.toml"
+        config = softhsm(home) + '[listener.net]\naddress = "systemd:net"\n[listener.other]\naddress = "systemd:1"\n'
+        path.write_text(f'[listen]\nsocket = "{home}/k.sock"\n{config}')
+        given, other = home / "given.sock", home / "other.sock"
+        manager = subprocess.Popen(
+            ["systemd-socket-activate", "-l", given, "-l", other, "--fdname=net:", *KEYWAY, "serve", "-c", path],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            until(lambda: given.exists() and other.exists(), "the sockets are there")
+            assert not (home / "k.sock").exists()
+            for place in (given, other, home / "k.sock"):
+                with RawClient(place) as client:
+                    use(client)
+        finally:
+            manager.terminate()
+            assert manager.wait(DEADLINE) == 0
+        # They belong to who has handed them over.
+        assert given.exists()
+        assert not (home / "k.sock").exists()
 
     def test_plain_tcp_outside_loopback_needs_a_word(self, start, home):
         net = '[listener.net]\naddress = "systemd:net"\n'

@@ -48,6 +48,8 @@ def test_a_tls_peer_has_the_names_of_its_certificate():
         assert (peer.transport, peer.certificate, peer.names) == ("tls", "a.test", ("a.test", "alice"))
         assert peer.facts()["certificate"] == "a.test"
         assert peer_of(server, {}).facts().keys() == {"transport", "address"}
+        nameless = peer_of(server, {"subject": ((("countryName", "DE"),), (("organizationName", "Org"),))})
+        assert (nameless.certificate, nameless.names) == ("countryName=DE, organizationName=Org", ())
 
 
 def test_a_peer_that_has_reset_its_connection_is_nobody():

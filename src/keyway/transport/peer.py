@@ -26,6 +26,7 @@ class Peer:
         gid: Group number there; None if nobody tells.
         program: Path of its program; empty if that can't be seen. A help for readers of logs, not evidence.
         names: The names in the verified certificate: the DNS names, then the common name. Empty without a certificate.
+        subject: The whole subject of that certificate, for one that has no such name.
     """
 
     transport: str
@@ -35,11 +36,12 @@ class Peer:
     gid: int | None = None
     program: str = ""
     names: tuple[str, ...] = ()
+    subject: str = ""
 
     @property
     def certificate(self) -> str:
-        """The first name of the verified certificate; empty without one."""
-        return self.names[0] if self.names else ""
+        """What to call the verified certificate: its first name, else its subject. Empty without one."""
+        return self.names[0] if self.names else self.subject
 
     def facts(self) -> dict[str, object]:
         """Return what is known, for the log."""
@@ -74,8 +76,10 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
             return Peer(transport="vsock", address=address_text(connection.getpeername()))
         case _:
             address = address_text(connection.getpeername())
-            transport = "tcp" if certificate is None else "tls"
-            return Peer(transport=transport, address=address, names=certificate_names(certificate or {}))
+            if certificate is None:
+                return Peer(transport="tcp", address=address)
+            subject = ", ".join(f"{kind}={value}" for part in certificate.get("subject", ()) for kind, value in part)
+            return Peer(transport="tls", address=address, names=certificate_names(certificate), subject=subject)
 
 
 def address_text(address: object) -> str:
