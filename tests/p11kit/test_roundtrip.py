@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.p11kit import strategies
 
-from keyway.cryptoki import RV, Kind, Target, Unavailable
+from keyway.cryptoki import RV, Kind, Mechanism, Structured, Target, Unavailable, call_named
 from keyway.p11kit import (
     DIALECTS,
     MESSAGES,
@@ -92,6 +92,16 @@ def test_requests_with_damage(dialect: Dialect, data: st.DataObject) -> None:
         return
     decoded = decode_request(dialect, again)
     assert encode_request(dialect, decoded.call, decoded.target, decoded.values) == again
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+@pytest.mark.parametrize("type_", [0x1050, 0x1057, 0x1087, 0x250, 0x9000_0000])
+def test_a_structure_of_another_mechanism_is_not_sent(dialect: Dialect, type_: int) -> None:
+    """Three numbers of a client's choice, as the memory of a mechanism whose structure has pointers."""
+    call = call_named("C_SignInit")
+    with pytest.raises(NotCarried) as refused:
+        encode_request(dialect, call, 1, (Mechanism(type_, Structured(11, (1, 2, 3))), 7))
+    assert refused.value.rv == RV.CKR_MECHANISM_PARAM_INVALID
 
 
 @settings(max_examples=1500)

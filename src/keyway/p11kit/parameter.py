@@ -2,6 +2,7 @@
 
 from typing import Final, Literal
 
+from keyway.cryptoki._generated import PARAMETER_SHAPES
 from keyway.cryptoki.constants import RV
 from keyway.cryptoki.values import Mechanism, MemberValue, Null, Opaque, Parameter, Structured
 from keyway.p11kit.cursor import MAX_U32, MAX_U64, Reader, Writer, checked, wrong
@@ -89,7 +90,10 @@ def _plain(type_: int, parameter: Parameter, dialect: Dialect) -> bytes | None:
     match parameter:
         case Null():
             return None
-        case Structured():
+        case Structured(shape):
+            # As memory it would be whatever the mechanism has, pointers too.
+            if shape not in PARAMETER_SHAPES.get(type_, ()):
+                raise _refused("a structure that the mechanism does not have")
             return to_memory(parameter, dialect.order)
         case bytes():
             if parameter and has_pointers(type_):
