@@ -9,9 +9,11 @@ from tests.daemon.raw import RawClient
 from tests.daemon.tokens import generate_rsa, login, open_session, slot_of
 from tests.p11kit.stock import RELEASES
 
-from keyway.cryptoki import RV, Mechanism, Room
+from keyway.cryptoki import RV, Attribute, Mechanism, Null, Room, call_named
 from keyway.cryptoki import constants as c
 from keyway.p11kit import Frame, pack
+from keyway.wire import decode_reply, encode_request
+from keyway.wire.ahead import READ_AHEAD, Query, ReadAhead, decode_findings, encode_read_ahead
 
 
 @pytest.fixture
@@ -108,13 +110,30 @@ def test_calls_of_several_sessions_are_in_flight_and_answered_in_any_order(start
         ]
 
 
-def test_extension_calls_are_refused(start, far):
-    """p11-kit has none, so what another gateway would read ahead is asked bit by bit."""
+def test_what_is_read_ahead(start, far):
+    """p11-kit has no call for that: the queries are made one behind the other. Other extension calls are refused."""
     daemon = start(far.section("command"))
     with RawClient(daemon.socket) as client:
         client.initialize()
-        open_session(client, slot_of(client, "demo"))
-        client.send(0x3001, b"", target=1)
+        session = open_session(client, slot_of(client, "demo"))
+        login(client, session)
+        call = call_named("C_GetAttributeValue")
+        template = (Attribute(c.CKA_LABEL, Null(0)), Attribute(c.CKA_APPLICATION, Null(0)))
+        objects = [
+            client.good(
+                "C_CreateObject", (Attribute(c.CKA_CLASS, c.CKO_DATA), Attribute(c.CKA_LABEL, label)), 0, target=session
+            )
+            for label in (b"one", b"another")
+        ]
+        handles = tuple(handle for (handle,) in objects if isinstance(handle, int))
+        query = Query(True, encode_request(call, (0, template)).body)
+        client.send(READ_AHEAD, encode_read_ahead(ReadAhead(10_000, (query,), handles)), target=session)
+        found = decode_findings(client.receive().body)
+        values = [decode_reply(call, finding.followed.body) for (finding,) in found if finding.followed]
+        assert values == [
+            ((Attribute(c.CKA_LABEL, label), Attribute(c.CKA_APPLICATION, b"")),) for label in (b"one", b"another")
+        ]
+        client.send(READ_AHEAD + 2, b"", target=session)
         assert client.receive().header.rv == RV.CKR_FUNCTION_NOT_SUPPORTED
 
 

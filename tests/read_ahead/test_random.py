@@ -28,7 +28,7 @@ from keyway.cryptoki.constants import (
 STEPS = 600
 VENDORS = 0x8000_1234
 
-POOL = (
+POOL: tuple[tuple[Ask, ...], ...] = (
     (Ask(CKA_CLASS, 8),),
     (Ask(CKA_CLASS, 8), Ask(CKA_KEY_TYPE, 8)),
     (Ask(CKA_LABEL, None),),

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from tests.wire import vectors
 from tests.wire.strategies import data, u64
 
+from keyway.cryptoki import Attribute, LengthAttributes, LengthNumbers, Null, RoomBytes, RoomNumbers, Unavailable
+from keyway.cryptoki.constants import CKA_CLASS, CKA_ID, CKA_LABEL
 from keyway.wire import EncodeError, Header, WireError
 from keyway.wire.ahead import (
     MAX_AHEAD,
@@ -22,6 +24,7 @@ from keyway.wire.ahead import (
     decode_read_ahead,
     encode_findings,
     encode_read_ahead,
+    following,
 )
 
 Vector = dict[str, Any]
@@ -130,6 +133,15 @@ def test_damaged(vector: Vector, draw: st.DataObject) -> None:
 def test_what_does_not_fit_is_not_encoded(encode: Any) -> None:
     with pytest.raises(EncodeError):
         encode()
+
+
+def test_values_follow_lengths_and_nothing_else() -> None:
+    lengths = (Attribute(CKA_ID, Null(3)), Attribute(CKA_CLASS, LengthNumbers(1)))
+    assert following(lengths) == (Attribute(CKA_ID, RoomBytes(3)), Attribute(CKA_CLASS, RoomNumbers(1)))
+    for other in (Unavailable(), b"x", 7, LengthAttributes(1)):
+        assert following((lengths[0], Attribute(CKA_LABEL, other))) is None
+    assert following(()) is None
+    assert following(Null(2)) is None
 
 
 def test_the_news_is_a_frame_that_answers_nothing() -> None:

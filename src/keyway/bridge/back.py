@@ -5,6 +5,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from keyway.bridge.express import FRAME
 from keyway.bridge.express_back import FUSED_MECHANISM, NO_ROOM, WAYS, BackWay, Header
+from keyway.bridge.reading import QUERY, Part, Reading
 from keyway.bridge.sessions import Session, Sessions
 from keyway.cryptoki import CALLS, RV, Call, Kind, Target, Value, call_named, call_numbered
 from keyway.cryptoki.constants import CKF_DONT_BLOCK
@@ -12,6 +13,7 @@ from keyway.p11kit import DecodeError, Dialect, EncodeError, NotCarried, Reply, 
 from keyway.p11kit import encode_request as encode_message
 from keyway.wire import EncodeError as NativeEncodeError
 from keyway.wire import WireError, decode_fused, decode_request, encode_reply, request_kinds
+from keyway.wire.ahead import READ_AHEAD
 from keyway.wire.header import HEADER, Flags
 
 __all__ = ["Back", "Step"]
@@ -83,6 +85,25 @@ class _Pair:
     asked: _Asked | _Short
 
 
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """A query that is part of a READ_AHEAD and is not answered yet.
+
+    Attributes:
+        header: The native request's, which is that of the whole.
+        reading: The whole.
+        part: Which part of it.
+        request: The call, with what the reply needs of its values.
+        session: Where.
+    """
+
+    header: Header
+    reading: Reading
+    part: Part
+    request: Request
+    session: "Session[_Waiting]"
+
+
 class _Waiting(NamedTuple):
     """What is to be sent later: a frame as it came, or the operation whose init has succeeded, with what to note of it."""
 
@@ -105,7 +126,7 @@ class Back:
         self.waiting = 0
         self._dialect = dialect
         self._ways = WAYS[dialect.version]
-        self._asked: dict[int, _Asked | _Short | _Pair] = {}
+        self._asked: dict[int, _Asked | _Short | _Pair | _Query] = {}
         self._sessions = Sessions[_Waiting]()
         self._last_code = 0
         self._to_send: list[bytes] = []
@@ -152,6 +173,8 @@ class Back:
             raise DecodeError("the server answers a call that it was not sent", RV.CKR_DEVICE_ERROR)
         if isinstance(asked, _Pair):
             self._end_init(asked, body)
+        elif isinstance(asked, _Query):
+            self._end_query(asked, self._decoded(asked.request, body))
         else:
             self._note(asked, self._decoded(asked.request, body))
         return self._step()
@@ -185,11 +208,11 @@ class Back:
     def _take(self, header: Header, body: bytes) -> None:
         call = call_numbered(header[1])
         refusal = _refusal(header, call)
-        if call is None or refusal is not None:
-            self._answer(header, refusal or RV.CKR_FUNCTION_NOT_SUPPORTED)
+        if refusal is not None:
+            self._answer(header, refusal)
             return
         session = None
-        if call.target is Target.SESSION:
+        if call is None or call.target is Target.SESSION:
             session = self._sessions.get(header[4])
             if session is None:
                 self._answer(header, RV.CKR_SESSION_HANDLE_INVALID)
@@ -198,7 +221,10 @@ class Back:
                 self._wait(session, _Waiting(header, body))
                 return
         try:
-            self._ask(header, body, call, session)
+            if call is not None:
+                self._ask(header, body, call, session)
+            elif session is not None:
+                self._read_ahead(header, Reading(body), session)
         except WireError:
             self._answer(header, RV.CKR_ARGUMENTS_BAD)
         except NotCarried as error:
@@ -250,10 +276,47 @@ class Back:
         asked = _Asked(header, _kept(call, session.handle, values))
         self._send(message, _Pair(header, _kept(init, session.handle, init_values), session, operation, asked))
 
-    def _send(self, message: bytes, asked: _Asked | _Short | _Pair) -> None:
+    def _read_ahead(self, header: Header, reading: Reading, session: Session[_Waiting]) -> None:
+        session.holds += 1
+        for part in reading:
+            self._ask_query(header, reading, part, session)
+        self._end_reading(header, reading, session)
+
+    def _ask_query(self, header: Header, reading: Reading, part: Part, session: Session[_Waiting]) -> None:
+        try:
+            message = encode_message(self._dialect, QUERY, session.handle, (part.object, part.template))
+        except NotCarried as error:
+            reading.note(part, error.rv, b"")
+        except EncodeError:
+            reading.note(part, RV.CKR_HOST_MEMORY, b"")
+        else:
+            request = Request(QUERY, session.handle, (None, part.template))
+            self._send(message, _Query(header, reading, part, request, session))
+
+    def _end_query(self, query: _Query, reply: Reply) -> None:
+        header, reading, session = query.header, query.reading, query.session
+        rv, body = reply.rv, b""
+        try:
+            body = encode_reply(QUERY, reply.values)
+        except NativeEncodeError:
+            rv = RV.CKR_HOST_MEMORY
+        part = reading.note(query.part, rv, body)
+        # What may close the session was sent already, and holds it too.
+        if part is not None and session.holds == 1 and self._sessions.is_open(session):
+            reading.asked()
+            self._ask_query(header, reading, part, session)
+        self._end_reading(header, reading, session)
+
+    def _end_reading(self, header: Header, reading: Reading, session: Session[_Waiting]) -> None:
+        if reading.is_over:
+            session.holds -= 1
+            self._answer(header, RV.CKR_OK, reading.body())
+            self._go_on(session)
+
+    def _send(self, message: bytes, asked: _Asked | _Short | _Pair | _Query) -> None:
         self._to_send.append(self._framed(message, asked))
 
-    def _framed(self, message: bytes, asked: _Asked | _Short | _Pair) -> bytes:
+    def _framed(self, message: bytes, asked: _Asked | _Short | _Pair | _Query) -> bytes:
         """Note that a message is sent, and return its frame."""
         code = self._last_code + 1
         while code > _MAX_CODE or code in self._asked:
@@ -355,6 +418,8 @@ def _refusal(header: Header, call: Call | None) -> RV | None:
     flags = header[2]
     if flags & ~Flags.REQUEST_MASK:
         return RV.CKR_ARGUMENTS_BAD
+    if header[1] == READ_AHEAD:
+        return RV.CKR_ARGUMENTS_BAD if flags else None
     if call is None or call.local:
         return RV.CKR_FUNCTION_NOT_SUPPORTED
     return RV.CKR_ARGUMENTS_BAD if flags & Flags.FUSED and not call.init else None

@@ -6,6 +6,7 @@ The queries and answers in it are bodies of C_GetAttributeValue, which is what t
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from keyway.cryptoki.values import Attribute, LengthNumbers, Null, RoomBytes, RoomNumbers, Template
 from keyway.wire import basic
 from keyway.wire.cursor import Reader, Writer, wrong
 from keyway.wire.errors import EncodeError, WireError
@@ -25,6 +26,7 @@ __all__ = [
     "decode_read_ahead",
     "encode_findings",
     "encode_read_ahead",
+    "following",
 ]
 
 READ_AHEAD: Final = 0x3001
@@ -161,6 +163,22 @@ def decode_findings(body: bytes | bytearray | memoryview) -> tuple[tuple[Finding
     findings = tuple([tuple([_finding(r) for _ in range(queries)]) for _ in range(objects)])
     r.finish()
     return findings
+
+
+def following(answer: Template) -> Template | None:
+    """Return the query for the values whose lengths an answer tells; None unless it tells nothing but lengths."""
+    if isinstance(answer, Null) or not answer:
+        return None
+    rooms: list[Attribute] = []
+    for type_, value in ((attribute.type, attribute.value) for attribute in answer):
+        match value:
+            case Null(length):
+                rooms.append(Attribute(type_, RoomBytes(length)))
+            case LengthNumbers(count):
+                rooms.append(Attribute(type_, RoomNumbers(count)))
+            case _:
+                return None
+    return tuple(rooms)
 
 
 def _finding(r: Reader) -> Finding:
