@@ -118,7 +118,7 @@ def test_what_is_read_ahead(start, far):
         session = open_session(client, slot_of(client, "demo"))
         login(client, session)
         call = call_named("C_GetAttributeValue")
-        template = (Attribute(c.CKA_LABEL, Null(0)), Attribute(c.CKA_APPLICATION, Null(0)))
+        template = (Attribute(c.CKA_LABEL, Null(0)), Attribute(c.CKA_CLASS, Null(0)))
         objects = [
             client.good(
                 "C_CreateObject", (Attribute(c.CKA_CLASS, c.CKO_DATA), Attribute(c.CKA_LABEL, label)), 0, target=session
@@ -131,7 +131,7 @@ def test_what_is_read_ahead(start, far):
         found = decode_findings(client.receive().body)
         values = [decode_reply(call, finding.followed.body) for (finding,) in found if finding.followed]
         assert values == [
-            ((Attribute(c.CKA_LABEL, label), Attribute(c.CKA_APPLICATION, b"")),) for label in (b"one", b"another")
+            ((Attribute(c.CKA_LABEL, label), Attribute(c.CKA_CLASS, c.CKO_DATA)),) for label in (b"one", b"another")
         ]
         client.send(READ_AHEAD + 2, b"", target=session)
         assert client.receive().header.rv == RV.CKR_FUNCTION_NOT_SUPPORTED
