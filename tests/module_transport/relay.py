@@ -57,7 +57,6 @@ class Relay:
     def cut(self) -> None:
         """Break all connections; new ones are served again."""
         self._run(self._cut())
-        self._muted = False
 
     def part(self) -> None:
         """Close all connections politely."""
@@ -112,6 +111,8 @@ class Relay:
     async def _cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
+        # Before the next connection is accepted.
+        self._muted = False
 
     async def _part(self) -> None:
         for writer in self._writers:

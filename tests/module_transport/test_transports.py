@@ -112,7 +112,7 @@ def test_a_call_in_flight_fails_with_its_connection(application: Application, wa
     until(lambda: way.relay.requested > before, "the request is on its way")
     way.relay.cut()
     done = finish(process)
-    assert done.rvs("random") == [CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, 0]
+    assert done.rvs("random") == [CKR_DEVICE_ERROR, CKR_DEVICE_REMOVED, 0], done
     assert done.rvs("open") == [0]
 
 
