@@ -10,6 +10,7 @@ from tests.authority import Authority, Pair
 from tests.daemon.conftest import LOG
 from tests.daemon.harness import RunningDaemon, softhsm, until
 from tests.daemon.raw import RawClient
+from tests.daemon.test_listeners_net import refused_start
 from tests.daemon.tokens import generate_rsa, label_of, login, make, open_session, slot_of, slots
 
 from keyway.cryptoki import Mechanism, Null, Room, call_named
@@ -175,6 +176,16 @@ def test_a_gateway_of_another_name_is_not_offered_to(start_outer, start_inner, a
     until(lambda: inner.events("tokens not offered"), "the failure is in the log")
     assert "certificate is refused" in inner.events("tokens not offered")[0]["reason"]
     assert not outer.events("stream offered")
+
+
+@pytest.mark.parametrize(
+    "section", ['[offer.outer]\nto = "tls://127.0.0.1:9"\n', '[backend.x]\naddress = "tls://127.0.0.1:9"\n']
+)
+def test_a_gateway_does_not_start_with_files_that_it_can_not_use(home, authority, section):
+    pair = authority.issue("site-3")
+    pair.key.write_bytes(authority.issue("else").key.read_bytes())
+    said = refused_start(home, f'{softhsm(home)}{section}{pair.options}ca = "{authority.file}"\n')
+    assert "do not belong together" in said
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))

@@ -34,6 +34,8 @@ __all__ = ["Listener"]
 
 _PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection, "p11-kit": P11KitConnection}
 
+_TRANSPORTS: Final = {socket.AF_UNIX: "unix", socket.AF_VSOCK: "vsock"}
+
 HANDSHAKES: Final = 64
 """Connections at a time whose TLS handshake is not done. Beyond it the oldest one goes: whoever is silent keeps nobody out."""
 ACCEPTED_AT_ONCE: Final = 16
@@ -166,7 +168,8 @@ class Listener:
         loop.call_later(PAUSE, self._accept_more)
 
     def _welcome(self, connection: socket.socket, where: str) -> None:
-        peer = Peer(transport="tcp" if self._credentials is None else "tls", address=where)
+        plain = _TRANSPORTS.get(connection.family, "tcp")
+        peer = Peer(transport=plain if self._credentials is None else "tls", address=where)
         if self._credentials is not None and len(self._handshakes) >= HANDSHAKES:
             oldest = next(iter(self._handshakes))
             self._refuse(self._handshakes.pop(oldest), "too many TLS handshakes at a time, and this one is the oldest")
