@@ -8,7 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.p11kit import strategies
 
-from keyway.cryptoki import RV, Kind, Mechanism, Structured, Target, Unavailable, call_named
+from keyway.cryptoki import (
+    RV,
+    Attribute,
+    Kind,
+    Mechanism,
+    NumberArray,
+    RoomBytes,
+    RoomNumbers,
+    Structured,
+    Target,
+    Unavailable,
+    call_named,
+)
 from keyway.p11kit import (
     DIALECTS,
     MESSAGES,
@@ -102,6 +114,26 @@ def test_a_structure_of_another_mechanism_is_not_sent(dialect: Dialect, type_: i
     with pytest.raises(NotCarried) as refused:
         encode_request(dialect, call, 1, (Mechanism(type_, Structured(11, (1, 2, 3))), 7))
     assert refused.value.rv == RV.CKR_MECHANISM_PARAM_INVALID
+
+
+TEMPLATES = pytest.mark.parametrize("type_", [0x62A, 0x62B, 0x4000_0211, 0x4000_0212, 0x4000_0213])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+@pytest.mark.parametrize("value", [bytes(24), bytes(5), 7, NumberArray((1, 2, 3))])
+@TEMPLATES
+def test_no_memory_is_sent_as_a_template(dialect: Dialect, type_: int, value: Any) -> None:
+    """It would be attributes with pointers of a client's choice."""
+    with pytest.raises(NotCarried):
+        encode_request(dialect, call_named("C_CreateObject"), 1, ((Attribute(type_, value),), 0))
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: str(dialect.version))
+@pytest.mark.parametrize("room", [RoomBytes(24), RoomNumbers(3)])
+@TEMPLATES
+def test_no_memory_is_offered_for_a_template(dialect: Dialect, type_: int, room: Any) -> None:
+    with pytest.raises(NotCarried):
+        encode_request(dialect, call_named("C_GetAttributeValue"), 1, (7, (Attribute(type_, room),)))
 
 
 @settings(max_examples=1500)

@@ -22,7 +22,7 @@ from keyway.p11kit.cursor import MAX_U32, MAX_U64, NULL_MARK, Reader, Writer, ch
 from keyway.p11kit.dialect import Dialect, Nesting
 from keyway.p11kit.errors import DecodeError, EncodeError, NotCarried
 from keyway.p11kit.limits import MAX_ATTRIBUTES, MAX_NUMBERS, MAX_OUTPUT, deeper
-from keyway.p11kit.template import NARROW_SIZE, ULONG_SIZE, put_type, put_value, value_of
+from keyway.p11kit.template import NARROW_SIZE, ULONG_SIZE, is_template, put_type, put_value, value_of
 
 __all__ = ["WITH_ANSWER", "Asker", "answer", "put_answer", "put_query", "query"]
 
@@ -100,9 +100,9 @@ def _put_rooms(w: Writer, dialect: Dialect, entries: object, level: int) -> None
                 w.u32(0)
                 if dialect.nesting is Nesting.ALWAYS and dialect.form(entry.type) is Form.TEMPLATE:
                     w.u32(0)
+            case RoomBytes() | RoomNumbers() if is_template(dialect, entry.type):
+                raise NotCarried(RV.CKR_ATTRIBUTE_TYPE_INVALID, "room for a template that is none")
             case RoomBytes(capacity):
-                if dialect.form(entry.type) is Form.TEMPLATE:
-                    raise NotCarried(RV.CKR_ATTRIBUTE_TYPE_INVALID, "room for a template that is none")
                 w.u32(_capped(capacity))
             case RoomNumbers(capacity):
                 w.u32(_capped(checked(capacity, MAX_U64) * ULONG_SIZE))

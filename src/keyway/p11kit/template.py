@@ -12,7 +12,16 @@ from keyway.p11kit.dialect import Dialect
 from keyway.p11kit.errors import DecodeError, EncodeError, NotCarried
 from keyway.p11kit.limits import MAX_ATTRIBUTES, MAX_NUMBERS, deeper
 
-__all__ = ["ATTRIBUTE_SIZE", "ULONG_SIZE", "put_template", "put_type", "put_value", "template", "value_of"]
+__all__ = [
+    "ATTRIBUTE_SIZE",
+    "ULONG_SIZE",
+    "is_template",
+    "put_template",
+    "put_type",
+    "put_value",
+    "template",
+    "value_of",
+]
 
 ULONG_SIZE: Final = 8
 NARROW_SIZE: Final = 4
@@ -71,7 +80,14 @@ def put_value(w: Writer, dialect: Dialect, type_: int, value: object, ulong_size
             w.u32(len(data))
             w.data(data or None)
         case _:
+            if is_template(dialect, type_) and isinstance(value, bytes | int | NumberArray) and value != b"":
+                raise NotCarried(RV.CKR_ATTRIBUTE_VALUE_INVALID, "memory of a template holds pointers")
             _put_bytes(w, dialect, value)
+
+
+def is_template(dialect: Dialect, type_: int) -> bool:
+    """Whether the value of an attribute is a template, for the peer's protocol or for its module."""
+    return dialect.form(type_) is Form.TEMPLATE or ATTRIBUTE_KINDS.get(type_) is AttributeKind.TEMPLATE
 
 
 def value_of(r: Reader, dialect: Dialect, type_: int, length: int) -> AttributeValue:
