@@ -174,6 +174,19 @@ class TestReading:
             assert other.receive().header.rv == RV.CKR_CRYPTOKI_NOT_INITIALIZED
 
 
+def test_a_backend_that_is_not_read_ahead(start, home):
+    daemon = start(softhsm(home, read_ahead="false"))
+    make(daemon, "demo")
+    with RawClient(daemon.socket) as reader, RawClient(daemon.socket) as changer:
+        begin(reader)
+        begin(changer)
+        reader.send(READ_AHEAD, encode_read_ahead(ReadAhead(100, (LABEL,), (create(reader),))), target=1)
+        frame = reader.receive()
+        assert (frame.header.rv, frame.body) == (RV.CKR_FUNCTION_NOT_SUPPORTED, b"")
+        rename(changer, create(changer))
+        assert not was_told(reader)
+
+
 class TestNews:
     def test_it_is_there_before_the_change_is_answered(self, two):
         reader, changer = two

@@ -198,6 +198,11 @@ class BackendOptions(TlsOptions):
     isolation: str = option(
         "How hosts are shared. client: each client has a host of its own.", "client", choices=("client",)
     )
+    read_ahead: bool = option(
+        "Whether clients may read attributes ahead while they list objects, which saves round trips. Turn it off for a module to which reading an "
+        "attribute matters: one that logs or counts it.",
+        True,
+    )
     start_timeout: float = option(
         "Seconds that loading the module, or connecting, and then C_Initialize may take each.",
         15.0,

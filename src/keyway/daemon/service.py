@@ -354,6 +354,9 @@ class Service:
                 self._answer(frame, refusal)
                 return
         if frame[1] == READ_AHEAD:
+            if not self._daemon.backends[link.name].options.read_ahead:
+                self._answer(frame, Answer(RV.CKR_FUNCTION_NOT_SUPPORTED))
+                return
             self._daemon.note_reader(link.name, self)
         again = again and frame[1] in REPEATED
         needed = self._needs_reply(route) or turn is not None or again or decision.target != frame[4]
