@@ -131,7 +131,7 @@ def test_it_comes_back_by_itself_when_the_other_gateway_was_away(start_outer, st
     until(lambda: sees_token(outer, "behind"), "the token is offered again")
     until(lambda: len(inner.events("tokens offered")) == 2, "that is in the log, too")
     assert len(inner.events("tokens not offered")) == 1
-    assert inner.events("tokens not offered")[0]["reason"] == "it closed the connection"
+    assert inner.events("tokens not offered")[0]["reason"].startswith(("it closed the connection", "the connection broke"))
 
 
 def test_the_other_gateway_does_not_mind_when_it_goes_and_comes(start_outer, start_inner, authority):

@@ -9,6 +9,7 @@ import random
 import ssl
 from typing import TYPE_CHECKING, Final
 
+from keyway.backend.greeting import describe_error
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.view import View
 from keyway.observe.log import event
@@ -95,14 +96,7 @@ class Offer:
             return
         self._waiting.discard(connection)
         self._missing.set()
-        if isinstance(error, ssl.SSLError):
-            self._failed(describe_refusal(error))
-        elif self._is_up:
-            self._failed("it closed the connection")
-        else:
-            self._failed(
-                "it closes the connection: does one of its backends have offered = the name in our certificate?"
-            )
+        self._failed(self._reason(error))
 
     async def _open(self) -> None:
         options = self._options
@@ -119,6 +113,8 @@ class Offer:
             return
         if self._is_closed:
             connection.abort()
+        elif connection.is_lost:
+            self._failed(self._reason(connection.error))
         elif connection.transport.is_closing():
             self._failed("too many clients are connected here")
         else:
@@ -127,6 +123,13 @@ class Offer:
                 await asyncio.wait([connection.decided], timeout=PROOF)
                 if connection in self._waiting:
                     self._works()
+
+    def _reason(self, error: Exception | None) -> str:
+        if isinstance(error, ssl.SSLError):
+            return describe_refusal(error)
+        if not self._is_up:
+            return "it closes the connection: does one of its backends have offered = the name in our certificate?"
+        return f"the connection broke: {describe_error(error)}" if error is not None else "it closed the connection"
 
     def _works(self) -> None:
         self._failures = 0
@@ -152,11 +155,15 @@ class OfferedConnection(ClientConnection):
 
     Attributes:
         decided: Done when a client uses it, or it has ended.
+        is_lost: Whether it has ended.
+        error: Why it has, if none of the two ends wanted it.
     """
 
     def __init__(self, daemon: Daemon, offer: Offer) -> None:
         super().__init__(daemon, offer)
         self.decided: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_lost = False
+        self.error: Exception | None = None
         self._offer = offer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -175,6 +182,8 @@ class OfferedConnection(ClientConnection):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the offer."""
         super().connection_lost(exc)
+        self.is_lost = True
+        self.error = exc
         self._offer.lost(self, exc)
         if not self.decided.done():
             self.decided.set_result(None)
