@@ -156,6 +156,23 @@ def test_a_fused_pair_is_two_messages_and_others_wait() -> None:
     assert side.answers[2:] == [(after, Flags.REPLY, 0), (sign, Flags.REPLY, 0)]
 
 
+def test_waiting_calls_without_a_body_count_too() -> None:
+    side = Native()
+    side.open(1, 10)
+    side.fused(1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(1000):
+            side.ask("C_FindObjectsFinal", 1, flags=Flags.POSTED)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < side.back.waiting
+    side.answer(1, rv=RV.CKR_KEY_HANDLE_INVALID)
+    assert side.back.waiting == 0
+
+
 def test_an_init_that_fails_ends_its_pair() -> None:
     side = Native()
     side.open(1, 10)

@@ -26,6 +26,8 @@ _CLOSING_ALL: Final = (_CLOSE_ALL_SESSIONS, _FINALIZE)
 _WAIT_FOR_SLOT_EVENT: Final = call_named("C_WaitForSlotEvent")
 
 _MAX_CODE: Final = 0xFFFF_FFFF
+WAITING_COST: Final = 384
+"""Bytes that a waiting call takes besides its body; about what Python needs for it."""
 
 _ASKING: Final = frozenset({Kind.BUFFER, Kind.FILL, Kind.ULONGS_OUT, Kind.OBJECTS_OUT, Kind.TEMPLATE_OUT})
 """Arguments without which the reply can't be read. The others are not kept: they may be long, and hold PINs."""
@@ -118,7 +120,7 @@ class Back:
     It is given whole frames and whole messages. Calls that the server could not be asked are answered at once.
 
     Attributes:
-        waiting: Bytes of bodies that wait until another call of their session is over. A caller that bounds them stops to read.
+        waiting: Bytes that calls take which wait until another one of their session is over. A caller that bounds them stops to read.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -348,7 +350,7 @@ class Back:
             self._answer(header, RV.CKR_SESSION_HANDLE_INVALID)
         elif session.holds:
             session.waiting.appendleft(_Waiting(header, pair.message, pair.asked))
-            self.waiting += len(pair.message)
+            self.waiting += len(pair.message) + WAITING_COST
         else:
             self._send(pair.message, pair.asked)
         self._go_on(session)
@@ -383,14 +385,14 @@ class Back:
 
     def _wait(self, session: Session[_Waiting], waiting: _Waiting) -> None:
         session.waiting.append(waiting)
-        self.waiting += len(waiting.body)
+        self.waiting += len(waiting.body) + WAITING_COST
 
     def _go_on(self, session: Session[_Waiting]) -> None:
         """Send what has waited, as far as nothing holds it; a session that is closed holds nothing."""
         is_open = self._sessions.is_open(session)
         while session.waiting and not (is_open and session.holds):
             header, body, asked = session.waiting.popleft()
-            self.waiting -= len(body)
+            self.waiting -= len(body) + WAITING_COST
             if not is_open:
                 self._answer(header, RV.CKR_SESSION_HANDLE_INVALID)
             elif asked is None:
