@@ -171,6 +171,13 @@ class TestRefusals:
         assert process.returncode == 2
         assert "not a terminal" in errors
 
+    @pytest.mark.parametrize("closed", ["<&-", ">&-", "<&- >&-"])
+    def test_closed_streams(self, start, at_home, closed):
+        process = start("-c", f"{COMMAND} remote {MODULE} {closed}", program=["sh"], env=at_home, stdin=subprocess.PIPE)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert errors == "Error: standard input and output must be pipes or sockets\n"
+
     def test_a_file(self, keyway, at_home):
         done = keyway("remote", MODULE, env=at_home)
         assert done.returncode == 1

@@ -43,3 +43,4 @@ def test_the_login_shell(path, shell):
 
 def test_an_address_is_as_p11_kit_writes_it():
     assert address_text("/run/a b'c;%") == "unix:path=/run/a%20b%27c%3B%25"
+    assert address_text("/run/\udcff") == "unix:path=/run/%FF"

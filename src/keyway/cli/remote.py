@@ -1,6 +1,7 @@
 """`keyway remote`: tokens for whoever is at the other end of standard input and output."""
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -27,6 +28,8 @@ from keyway.wire.header import VERSION_BASE
 
 __all__ = ["remote"]
 
+_INPUT: Final = 0
+_OUTPUT: Final = 1
 NAME: Final = "stdio"
 PATIENCE: Final = 365 * 86_400.0
 """Seconds that may pass until C_Initialize: this process has nothing better to do, and may be somebody's spare."""
@@ -43,7 +46,7 @@ def remote(provider: str | None, level: str | None, served_: tuple[str, ...]) ->
     The client speaks p11-kit's protocol, or Keyway's own: its first byte tells. Tokens are named by PKCS #11 URIs; without --provider
     those of the modules that p11-kit is configured to use. With a MODULE instead, all its slots are served under its own numbers.
     """
-    if sys.stdin.isatty():
+    if os.isatty(_INPUT):
         raise click.UsageError("a program must be at the other end of standard input, not a terminal")
     what = served(served_, provider, spares=0)
     config = config_of(what, {NAME: ListenerOptions(address=Inherited(NAME))}, native=None, level=level or "warning")
@@ -55,8 +58,12 @@ def remote(provider: str | None, level: str | None, served_: tuple[str, ...]) ->
     limits = LimitOptions(greeting=PATIENCE, drain=0.0)
     config = replace(config, listeners=MappingProxyType({}), limits=limits)
     try:
-        run_loop(_serve(config, options, binary, *_streams()))
-    except PermissionError as error:
+        streams = _streams()
+        run_loop(_serve(config, options, binary, *streams))
+    except OSError as error:
+        # A file can't be waited for (EPERM); a closed stream has no number (EBADF).
+        if error.errno not in (errno.EPERM, errno.EBADF):
+            raise
         raise click.ClickException("standard input and output must be pipes or sockets") from error
 
 
@@ -106,10 +113,17 @@ class _Opening(asyncio.Protocol):
 
 
 def _streams() -> tuple[int, int]:
-    """Return standard input and output, and keep everybody else from using them."""
-    streams = os.dup(sys.stdin.fileno()), os.dup(sys.stdout.fileno())
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, sys.stdin.fileno())
+    """Return standard input and output, and keep everybody else from using them.
+
+    Raises:
+        OSError: One of them is closed.
+    """
+    for each in (_INPUT, _OUTPUT):
+        os.fstat(each)
+    streams = os.dup(_INPUT), os.dup(_OUTPUT)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, _INPUT)
+    # What a library prints goes to standard error, if there is one.
+    os.dup2(nothing if sys.stderr is None else sys.stderr.fileno(), _OUTPUT)
     os.close(nothing)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return streams

@@ -1,5 +1,6 @@
 """Lines for a shell to evaluate."""
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -47,4 +48,4 @@ def exports(variables: Mapping[str, str]) -> str:
 
 def address_text(path: str) -> str:
     """Return the address of a unix socket as p11-kit's client takes it."""
-    return f"unix:path={quote(path, safe='/')}"
+    return f"unix:path={quote(os.fsencode(path), safe='/')}"
