@@ -12,7 +12,8 @@ from typing import Any, Self
 
 from tests.authority import Authority, Pair
 from tests.daemon.harness import RunningDaemon, backend, until
-from tests.daemon.tokens import PIN
+from tests.daemon.raw import RawClient
+from tests.daemon.tokens import PIN, slot_of, slots
 from tests.p11kit.stock import RELEASES, Release
 
 from keyway.config.locate import softhsm_module
@@ -68,6 +69,12 @@ class Remote:
         }
         self.log_kind = "command" if kind in ("command", "ssh") else "connection"
         return section("far", **{**starts[kind](), **options})
+
+    def slot(self, daemon: RunningDaemon, client: RawClient) -> int:
+        """Initialise a client, and return the slot of the token."""
+        client.initialize()
+        assert slots(client), daemon.log() + (self._far.log() if self._far else "")
+        return slot_of(client, "demo")
 
     def worker(self, daemon: RunningDaemon) -> int:
         """Return the process at the far end that answers the only client of a daemon."""

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from tests.daemon.raw import RawClient
-from tests.daemon.tokens import PIN, generate_rsa, login, open_session, slot_of
+from tests.daemon.tokens import PIN, generate_rsa, login, open_session
 
 from keyway.config.locate import module_library
 from keyway.cryptoki import RV, Attribute, Mechanism, ObjectsRoom, Room, RoomBytes, Structured
@@ -20,15 +20,16 @@ PRIME = int(
     16,
 ).to_bytes(128)
 """The second Oakley group (RFC 2409)."""
+FEW = ("command", "gateway by tls", "p11-kit by tls")
+"""Kinds for what passes unseen on the other ways."""
 
 
 @pytest.fixture
-def client(start, section):
+def client(start, far, section):
     """A client of a gateway before the far end, with a session that is logged in."""
     daemon = start(section)
     with RawClient(daemon.socket) as client:
-        client.initialize()
-        open_session(client, slot_of(client, "demo"))
+        open_session(client, far.slot(daemon, client))
         login(client, 1)
         yield client
 
@@ -51,6 +52,7 @@ def test_keys_are_made_found_and_used(client):
     assert len(signed.data) == 256
 
 
+@pytest.mark.parametrize("section", FEW, indirect=True)
 def test_keys_are_derived(client):
     domain = (Attribute(c.CKA_PRIME, PRIME), Attribute(c.CKA_BASE, b"\2"), Attribute(c.CKA_TOKEN, NO))
     pairs = []
@@ -78,6 +80,7 @@ def test_keys_are_derived(client):
     assert secrets[0] == secrets[1]
 
 
+@pytest.mark.parametrize("section", FEW, indirect=True)
 def test_keys_are_wrapped(client):
     def key(*attributes):
         template = (
