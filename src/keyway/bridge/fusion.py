@@ -38,8 +38,9 @@ _ROOM_SIZE: Final = 9
 _UNCHANGED: Final = b"\3"
 """What an init call replies of a mechanism into whose parameter nothing was written."""
 
+_OF_SESSIONS: Final = frozenset(call.number for call in CALLS if call.target is Target.SESSION)
 _NEUTRAL: Final = frozenset(
-    call.number for call in CALLS if call.target is Target.SESSION and not call.operation and call.effect is Effect.NONE
+    number for number in _OF_SESSIONS if not _ROWS[number].operation and _ROWS[number].effect is Effect.NONE
 )
 """Calls that change nothing that is kept here."""
 
@@ -92,6 +93,7 @@ class _Asked(NamedTuple):
         session: Its session, if that is known.
         init: The init call that it is, or that went with it, if it can be learned; and the age of the knowledge.
         is_ours: Whether it is an init call that was answered before.
+        is_fused: Whether the init call went with it.
         wanted: Whether its result was asked for, and not the length alone; of an init call, whether it has a mechanism.
         disturbance: What it disturbs.
         slot: Its slot, or that of its session.
@@ -102,6 +104,7 @@ class _Asked(NamedTuple):
     session: _Session | None
     init: tuple[Init, int] | None = None
     is_ours: bool = False
+    is_fused: bool = False
     wanted: bool = True
     disturbance: _Disturbance | None = None
     slot: int = 0
@@ -177,33 +180,39 @@ class Fusion:
     # Requests
 
     def _request(self, header: Header, data: bytes) -> Passed:
+        number = header[1]
+        session = self._sessions.get(header[4]) if number in _OF_SESSIONS else None
+        if session is None:
+            return self._other(header, data, None)
+        if number in _DEFERRABLE:
+            return self._start(header, data, session)
+        if session.deferred is None:
+            return Passed([(header, data)]) if number in _NEUTRAL else self._other(header, data, session)
+        init = session.deferred[0]
+        if _ROWS[number].init == init.call and len(data) - HEADER_SIZE + len(init.body) <= MAX_BODY:
+            return Passed([self._fused(header, data, session, init)])
+        return self._other(header, data, session)
+
+    def _other(self, header: Header, data: bytes, session: _Session | None) -> Passed:
+        """Take a request before which deferred init calls may have to be sent."""
         call = _ROWS[header[1]]
-        session = self._sessions.get(header[4]) if call.target is Target.SESSION else None
         disturbance = self._disturbance(call, session)
         if disturbance is not None and (first := self._send_deferred(session)):
             self._waiting.appendleft((header, data))
             return Passed(first)
-        if session is None:
-            return Passed([self._sent(header, data, call, None, disturbance)])
-        if call.number in _DEFERRABLE:
-            return self._start(header, data, call, session)
-        if session.deferred is None:
-            if call.number in _NEUTRAL:
-                return Passed([(header, data)])
-            return Passed([self._sent(header, data, call, session, disturbance)])
-        init, _ = session.deferred
-        size = len(data) - HEADER_SIZE + len(init.body)
-        if call.init == init.call and size <= MAX_BODY:
-            return Passed([self._fused(header, data, call, session, init)])
-        if call.number == _CLOSE_SESSION:
-            session.deferred = None
-            return Passed([self._sent(header, data, call, session, disturbance)])
-        return Passed([self._late(session), self._sent(header, data, call, session, disturbance)])
+        send: list[Frame] = []
+        if session is not None and session.deferred is not None:
+            if call.number == _CLOSE_SESSION:
+                session.deferred = None
+            else:
+                send.append(self._late(session))
+        send.append(self._sent(header, data, call, session, disturbance))
+        return Passed(send)
 
-    def _start(self, header: Header, data: bytes, call: Call, session: _Session) -> Passed:
+    def _start(self, header: Header, data: bytes, session: _Session) -> Passed:
         send = [] if session.deferred is None else [self._late(session)]
         session.failed = None
-        init = Init(session.slot, call.number, header[5], data[HEADER_SIZE:])
+        init = Init(session.slot, header[1], header[5], data[HEADER_SIZE:])
         can_be_deferred = not (session.activity.possible or session.in_flight or self._disturbing)
         if can_be_deferred and self._lessons.knows(init):
             session.deferred = init, (header, data)
@@ -211,13 +220,15 @@ class Fusion:
             return Passed(send, HEADER.pack(1, number, Flags.REPLY, id_, target, RV.CKR_OK) + _UNCHANGED)
         lesson = (init, self._lessons.age) if is_repeatable(init.body) else None
         session.in_flight += 1
-        self._asked[header[3]] = _Asked(call, session, lesson, wanted=init.body[:1] != b"\0")
+        self._asked[header[3]] = _Asked(_ROWS[header[1]], session, lesson, wanted=init.body[:1] != b"\0")
         return Passed([*send, (header, data)])
 
-    def _fused(self, header: Header, data: bytes, call: Call, session: _Session, init: Init) -> Frame:
+    def _fused(self, header: Header, data: bytes, session: _Session, init: Init) -> Frame:
         session.deferred = None
         session.in_flight += 1
-        self._asked[header[3]] = _Asked(call, session, (init, self._lessons.age), wanted=_is_wanted(call, data))
+        call = _ROWS[header[1]]
+        lesson = init, self._lessons.age
+        self._asked[header[3]] = _Asked(call, session, lesson, is_fused=True, wanted=_is_wanted(call, data))
         fused = (header[0] + len(init.body), header[1], header[2] | Flags.FUSED, header[3], header[4], init.object)
         return fused, HEADER.pack(*fused) + init.body + data[HEADER_SIZE:]
 
@@ -293,6 +304,10 @@ class Fusion:
             return None
         session.in_flight -= 1
         call = asked.call
+        if asked.is_fused and rv == RV.CKR_OK and asked.wanted and not session.activity.possible and not session.failed:
+            # The end that was expected: as before, no operation is active, and nothing new is to be learned.
+            session.current = None
+            return None
         if asked.is_ours or header[2] & Flags.INIT:
             return self._note_late(asked, session, header)
         if call.number in (_OPEN_SESSION, _CLOSE_SESSION):
@@ -331,8 +346,8 @@ class Fusion:
 
     def _note_operation(self, asked: _Asked, session: _Session, rv: int) -> None:
         call = asked.call
-        if asked.init is not None and call.step is not Step.START:
-            # Fused: the init call has succeeded.
+        if asked.is_fused and asked.init is not None:
+            # The init call has succeeded.
             session.activity = session.activity.after(_ROWS[asked.init[0].call], RV.CKR_OK)
             session.current = asked.init
         session.activity = session.activity.after(call, rv, wanted=asked.wanted, mechanism=asked.wanted)
