@@ -1,5 +1,6 @@
 """A gateway that can't be reached offers its tokens to one that can."""
 
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.authority import Authority, Pair
 from tests.daemon.conftest import LOG
-from tests.daemon.harness import RunningDaemon, softhsm, until
+from tests.daemon.harness import KEYWAY, RunningDaemon, softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.test_listeners_net import refused_start
 from tests.daemon.tokens import generate_rsa, label_of, login, make, open_session, slot_of, slots
@@ -86,6 +87,12 @@ def test_the_tokens_are_used_through_the_other_gateway(start_outer, start_inner,
     inner = start_inner(outer, authority.issue("site-3"))
     make(inner, "behind")
     until(lambda: len(outer.events("stream offered")) >= SPARES, "streams are offered")
+    until(lambda: outer.status()["backends"]["inner"]["offered"] == SPARES, "they wait there")
+    assert inner.status()["offers"]["outer"] == {
+        "to": f"tls://127.0.0.1:{port_of(outer)}",
+        "waiting": SPARES,
+        "error": "",
+    }
     # More contexts at a time than streams wait: each one that is taken is replaced.
     clients = [RawClient(outer.socket) for _ in range(SPARES * 3)]
     try:
@@ -131,7 +138,9 @@ def test_it_comes_back_by_itself_when_the_other_gateway_was_away(start_outer, st
     until(lambda: sees_token(outer, "behind"), "the token is offered again")
     until(lambda: len(inner.events("tokens offered")) == 2, "that is in the log, too")
     assert len(inner.events("tokens not offered")) == 1
-    assert inner.events("tokens not offered")[0]["reason"].startswith(("it closed the connection", "the connection broke"))
+    assert inner.events("tokens not offered")[0]["reason"].startswith(
+        ("it closed the connection", "the connection broke")
+    )
 
 
 def test_the_other_gateway_does_not_mind_when_it_goes_and_comes(start_outer, start_inner, authority):
@@ -159,6 +168,9 @@ def test_a_stranger_can_offer_nothing(start_outer, start_inner, authority):
     (entry,) = inner.events("tokens not offered")
     assert "offered = the name in our certificate" in entry["reason"]
     assert inner.events("tokens offered") == []
+    assert inner.status()["offers"]["outer"]["error"] == entry["reason"]
+    shown = subprocess.run([*KEYWAY, "status", "--socket", inner.socket], capture_output=True, text=True, check=True)
+    assert f"failing: {entry['reason']}" in shown.stdout
 
 
 def test_one_with_a_certificate_of_another_ca_can_offer_nothing(start_outer, start_inner, inner_home):

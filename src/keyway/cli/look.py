@@ -75,11 +75,15 @@ def _shown(told: dict[str, Any]) -> str:
     lines = [f"keyway {told['version']}, process {told['pid']}, up {told['uptime']:.0f} s{place}"]
     for name, backend in told["backends"].items():
         lines.append(
-            f"backend {name}: {backend['source']}: {backend['hosts']} {backend['kind']}s ({backend['spares']} spare), "
+            f"backend {name}: {backend['source']}: {backend['hosts']} {backend['kind']}s ({_waiting(backend)}), "
             f"{backend['started']} started, {backend['crashes']} crashed"
         )
         if backend["error"]:
             lines.append(f"  failing: {backend['error']}")
+    for name, offer in told["offers"].items():
+        lines.append(f"offer {name}: {offer['to']}: {offer['waiting']} connections wait")
+        if offer["error"]:
+            lines.append(f"  failing: {offer['error']}")
     for context in told["contexts"]:
         hosts = ", ".join(f"{name} {pid}" for name, pid in context["hosts"].items()) or "none"
         lines.append(
@@ -88,6 +92,10 @@ def _shown(told: dict[str, Any]) -> str:
             f"{context['in_flight']} calls in flight, hosts: {hosts}"
         )
     return "\n".join(lines)
+
+
+def _waiting(backend: dict[str, Any]) -> str:
+    return f"{backend['spares']} spare" + (f", {backend['offered']} offered" if "offered" in backend else "")
 
 
 def _where(context: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 from keyway.backend.command import Command
 from keyway.backend.connection import Connection
 from keyway.backend.host import Host
+from keyway.backend.offered import OfferedSource
 from keyway.backend.stock import Stock
 from keyway.backend.stream import Stream, StreamError
 from keyway.backend.turns import Turns
@@ -121,6 +122,7 @@ class Backend:
             "source": _source(self.options),
             "hosts": self.stock.alive,
             "spares": self.stock.spares,
+            **({"offered": self.source.offered} if isinstance(self.source, OfferedSource) else {}),
             "started": self.stock.started,
             "crashes": self.crashes,
             "failures": self.stock.failures,

@@ -60,6 +60,7 @@ class Offer:
         self._waiting: set[OfferedConnection] = set()
         self._missing = asyncio.Event()
         self._failures = 0
+        self._error = ""
         self._is_up = False
         self._is_closed = False
         try:
@@ -83,6 +84,10 @@ class Offer:
         self._missing.set()
         for connection in list(self._waiting):
             connection.abort()
+
+    def status(self) -> dict[str, object]:
+        """Return how it goes, for `keyway status`."""
+        return {"to": str(self._options.to), "waiting": len(self._waiting), "error": self._error}
 
     def taken(self, connection: OfferedConnection) -> None:
         """Note that a client uses a connection from here on."""
@@ -133,6 +138,7 @@ class Offer:
 
     def _works(self) -> None:
         self._failures = 0
+        self._error = ""
         if not self._is_up:
             self._is_up = True
             event(logging.INFO, "tokens offered", offer=self.name, to=str(self._options.to))
@@ -141,6 +147,7 @@ class Offer:
         if self._is_closed:
             return
         self._failures += 1
+        self._error = reason
         # Told once until it works again: the attempts go on.
         if self._is_up or self._failures == 1:
             event(logging.WARNING, "tokens not offered", offer=self.name, to=str(self._options.to), reason=reason)
