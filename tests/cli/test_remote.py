@@ -82,8 +82,11 @@ class TestConfigurationOfP11Kit:
     """`remote:` in a file of p11-kit's, for all programs that use p11-kit."""
 
     @pytest.fixture
-    def run(self, home, at_home):
-        modules = home / "config" / "pkcs11" / "modules"
+    def modules(self, home):
+        return home / "config" / "pkcs11" / "modules"
+
+    @pytest.fixture
+    def run(self, home, at_home, modules):
         modules.mkdir(parents=True)
         (modules.parent / "pkcs11.conf").write_text("user-config: only\n")
         (modules / "hsm.module").write_text(f"remote: |{COMMAND} remote {MODULE}\n")
@@ -121,6 +124,11 @@ class TestConfigurationOfP11Kit:
         tool = f"pkcs11-tool --module {RELEASES[0].client} -L"
         script = f'eval "$({shlex.join(KEYWAY)} p11-kit-server pkcs11:token=demo 2>/dev/null)" && {tool}; kill $P11_KIT_SERVER_PID'
         assert labels(run("sh", "-c", script)) == ["demo"]
+
+    def test_one_that_leads_back_to_itself(self, run, modules):
+        """It is left out, not started without end."""
+        (modules / "loop.module").write_text(f"remote: |{COMMAND} remote pkcs11:\n")
+        assert run("p11tool", "--list-token-urls").count("token=demo") == 2
 
 
 class TestNativeClients:

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from keyway.address import Unix
-from keyway.cli.served import Served, config_of, host_environment, served
+from keyway.cli.served import Served, config_of, served
 from keyway.cli.shell import ADDRESS, address_text, exports
 from keyway.config import Config, ListenerOptions
 
@@ -110,21 +110,21 @@ def _forward(what: Served, home: Path, path: str, host: str, options: tuple[str,
     variables = {ADDRESS: address_text(path), "KEYWAY_ADDRESS": f"unix:{path}.keyway"}
     text = f"# On {host}:\n{exports(variables)}# Ready. Ctrl-C ends it.\n"
     try:
-        problem = run_loop(_run(config, ssh_command(host, options, paths), text))
+        problem = run_loop(_run(config, what, ssh_command(host, options, paths), text))
     except AddressError as error:
         raise click.ClickException(str(error)) from error
     if problem:
         raise click.ClickException(problem)
 
 
-async def _run(config: Config, command: list[str], text: str) -> str:
+async def _run(config: Config, what: Served, command: list[str], text: str) -> str:
     """Forward until told to stop, or until ssh ends; return what was wrong with that."""
     from keyway.backend.process import describe_exit
     from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 
     told = Told(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     is_ready = asyncio.Event()
-    async with running(make_daemon(config, found_host(), host_environment()), told):
+    async with running(make_daemon(config, found_host(), what.environment), told):
         try:
             ssh = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE)
         except OSError as error:

@@ -18,7 +18,7 @@ from keyway.cli.background import detach
 from keyway.cli.daemon import Told, found_host, lonely, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
 from keyway.cli.place import private_directory, runtime_directory
-from keyway.cli.served import config_of, host_environment, served
+from keyway.cli.served import Served, config_of, served
 from keyway.cli.shell import ADDRESS, PID, Shell, address_text, settings, unsettings
 from keyway.config import Config, ListenerOptions
 from keyway.observe.log import configure, event
@@ -112,18 +112,18 @@ def p11_kit_server(
         else:
             click.echo(text, nl=False)
 
-    _serve(config, what.skipped, ready, timeout)
+    _serve(config, what, ready, timeout)
 
 
-def _serve(config: Config, skipped: tuple[str, ...], ready: Callable[[int], None], timeout: float | None) -> None:
+def _serve(config: Config, what: Served, ready: Callable[[int], None], timeout: float | None) -> None:
     binary = found_host()
     configure(config.log.level, config.log.format)
-    for each in skipped:
+    for each in what.skipped:
         event(logging.WARNING, "a module that p11-kit is configured to use can't be served", reason=each)
 
     async def serve() -> None:
         told = Told(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-        daemon = make_daemon(config, binary, host_environment())
+        daemon = make_daemon(config, binary, what.environment)
         async with running(daemon, told):
             ready(os.getpid())
             await stopped(told, *([] if timeout is None else [lonely(daemon, timeout)]))

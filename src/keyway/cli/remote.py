@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, cast
 
@@ -16,8 +16,8 @@ import click
 from keyway.address import Inherited
 from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
-from keyway.cli.served import config_of, host_environment, served
-from keyway.config import Config, LimitOptions, ListenerOptions
+from keyway.cli.served import config_of, served
+from keyway.config import LimitOptions, ListenerOptions
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.daemon.server import Daemon
@@ -59,7 +59,7 @@ def remote(provider: str | None, level: str | None, served_: tuple[str, ...]) ->
     config = replace(config, listeners=MappingProxyType({}), limits=limits)
     try:
         streams = _streams()
-        run_loop(_serve(config, options, binary, *streams))
+        run_loop(_serve(lambda: make_daemon(config, binary, what.environment), options, *streams))
     except OSError as error:
         # A file can't be waited for (EPERM); a closed stream has no number (EBADF).
         if error.errno not in (errno.EPERM, errno.EBADF):
@@ -67,13 +67,13 @@ def remote(provider: str | None, level: str | None, served_: tuple[str, ...]) ->
         raise click.ClickException("standard input and output must be pipes or sockets") from error
 
 
-async def _serve(config: Config, options: ListenerOptions, binary: Path, reading: int, writing: int) -> None:
+async def _serve(made: Callable[[], Daemon], options: ListenerOptions, reading: int, writing: int) -> None:
     told = Told(signal.SIGTERM, signal.SIGHUP)
     # Ctrl-C is meant for the application in the same terminal, which need not end of it. When it does, the stream ends.
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
-    daemon = make_daemon(config, binary, host_environment())
+    daemon = made()
     async with running(daemon, told):
-        opening = _Opening(daemon, _Entrance(View(config, options.tokens, options.first_slot)))
+        opening = _Opening(daemon, _Entrance(View(daemon.config, options.tokens, options.first_slot)))
         DescriptorTransport(reading, writing, opening)
         await stopped(told, opening.wait_ended())
 

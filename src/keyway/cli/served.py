@@ -3,7 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -30,6 +30,10 @@ _OURS: Final = (
 )
 """Variables that speak of this process: a module that finds a p11-kit server by them would find this one, and wait for itself."""
 
+_MARK: Final = "KEYWAY_SERVES_P11_KIT"
+"""Tells the processes below that p11-kit's configuration is being served. One that would serve it again has been started by that
+configuration (remote: |keyway remote pkcs11:), and would start itself without end."""
+
 _SCHEME: Final = "pkcs11:"
 
 
@@ -40,17 +44,24 @@ class Served:
     Attributes:
         backends: Where the tokens are, by name.
         uris: Which of them are served; without any, all slots under the module's own numbers.
-        skipped: What p11-kit's configuration names and can't be served, with the reason.
+        is_configured: Whether the backends are those of p11-kit's configuration.
+        skipped: What that names and can't be served, with the reason.
     """
 
     backends: Mapping[str, BackendOptions]
     uris: tuple[str, ...] = ()
-    skipped: tuple[str, ...] = field(default=(), compare=False)
+    is_configured: bool = False
+    skipped: tuple[str, ...] = ()
 
     @property
     def first_slot(self) -> int:
         """The number of the first slot; -1: the module's own numbers."""
         return FIRST_SLOT if self.uris else -1
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What module hosts and commands inherit."""
+        return {**host_environment(), **({_MARK: "1"} if self.is_configured else {})}
 
 
 def served(arguments: tuple[str, ...], provider: str | None, *, spares: int) -> Served:
@@ -77,6 +88,10 @@ def served(arguments: tuple[str, ...], provider: str | None, *, spares: int) -> 
         raise click.UsageError(f"{other}: a module can't be mixed with PKCS #11 URIs; name it with --provider")
     if provider is not None:
         return Served({"module": _of_file(provider, spares)}, uris)
+    if _MARK in os.environ:
+        raise click.ClickException(
+            "a module of p11-kit's configuration would serve that configuration: name a module with --provider"
+        )
     return _configured(configured_modules(os.environ, os.getuid()), uris, spares)
 
 
@@ -142,7 +157,7 @@ def _configured(modules: Iterable[ConfiguredModule], uris: tuple[str, ...], spar
         raise click.ClickException(
             "\n".join(["p11-kit has no modules on this machine; name one with --provider", *skipped])
         )
-    return Served(backends, uris, tuple(skipped))
+    return Served(backends, uris, is_configured=True, skipped=tuple(skipped))
 
 
 def _of_remote(module: ConfiguredModule) -> BackendOptions:
