@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from keyway.address import Unix
-from keyway.cli.served import Served, config_of, served
+from keyway.cli.served import Served, config_of, log_skipped, served
 from keyway.cli.shell import ADDRESS, address_text, exports
 from keyway.config import Config, ListenerOptions
 
@@ -106,6 +106,7 @@ def _forward(what: Served, home: Path, path: str, host: str, options: tuple[str,
     listener = ListenerOptions(address=Unix(str(stock)), protocol="p11-kit", mode=0o600)
     config = config_of(what, {LISTENER: listener}, native=native, level=level)
     configure(config.log.level, config.log.format)
+    log_skipped(what)
     paths = {path: stock, f"{path}.keyway": native}
     variables = {ADDRESS: address_text(path), "KEYWAY_ADDRESS": f"unix:{path}.keyway"}
     text = f"# On {host}:\n{exports(variables)}# Ready. Ctrl-C ends it.\n"

@@ -18,7 +18,7 @@ from keyway.cli.background import detach
 from keyway.cli.daemon import Told, found_host, lonely, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
 from keyway.cli.place import private_directory, runtime_directory
-from keyway.cli.served import Served, config_of, served
+from keyway.cli.served import Served, config_of, log_skipped, served
 from keyway.cli.shell import ADDRESS, PID, Shell, address_text, settings, unsettings
 from keyway.config import Config, ListenerOptions
 from keyway.observe.log import configure, event
@@ -118,8 +118,7 @@ def p11_kit_server(
 def _serve(config: Config, what: Served, ready: Callable[[int], None], timeout: float | None) -> None:
     binary = found_host()
     configure(config.log.level, config.log.format)
-    for each in what.skipped:
-        event(logging.WARNING, "a module that p11-kit is configured to use can't be served", reason=each)
+    log_skipped(what)
 
     async def serve() -> None:
         told = Told(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import logging
 import os
 import signal
 import sys
@@ -16,13 +15,13 @@ import click
 from keyway.address import Inherited
 from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
-from keyway.cli.served import config_of, served
+from keyway.cli.served import config_of, log_skipped, served
 from keyway.config import LimitOptions, ListenerOptions
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.daemon.server import Daemon
 from keyway.daemon.view import View
-from keyway.observe.log import configure, event
+from keyway.observe.log import configure
 from keyway.transport.descriptor import DescriptorTransport
 from keyway.wire.header import VERSION_BASE
 
@@ -52,8 +51,7 @@ def remote(provider: str | None, level: str | None, served_: tuple[str, ...]) ->
     config = config_of(what, {NAME: ListenerOptions(address=Inherited(NAME))}, native=None, level=level or "warning")
     binary = found_host()
     configure(config.log.level, config.log.format)
-    for each in what.skipped:
-        event(logging.WARNING, "a module that p11-kit is configured to use can't be served", reason=each)
+    log_skipped(what)
     options = config.listeners[NAME]
     limits = LimitOptions(greeting=PATIENCE, drain=0.0)
     config = replace(config, listeners=MappingProxyType({}), limits=limits)

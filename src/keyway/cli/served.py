@@ -1,5 +1,6 @@
 """What `keyway p11-kit-server`, `remote` and `forward` serve: from their arguments to a configuration."""
 
+import logging
 import os
 import shlex
 from collections.abc import Iterable, Mapping
@@ -14,8 +15,9 @@ from keyway.address import AddressError, Unix, parse
 from keyway.cli.p11kit_modules import ConfiguredModule, configured_modules, find_module
 from keyway.config import BackendOptions, Config, ListenerOptions, LogOptions
 from keyway.config.rules import completed
+from keyway.observe.log import event
 
-__all__ = ["FIRST_SLOT", "Served", "checked", "host_environment", "served"]
+__all__ = ["FIRST_SLOT", "Served", "checked", "config_of", "host_environment", "log_skipped", "served"]
 
 FIRST_SLOT: Final = 0x11
 """The number of the first slot where URIs say what is served; p11-kit's own number, which configurations rely on."""
@@ -93,6 +95,12 @@ def served(arguments: tuple[str, ...], provider: str | None, *, spares: int) -> 
             "a module of p11-kit's configuration would serve that configuration: name a module with --provider"
         )
     return _configured(configured_modules(os.environ, os.getuid()), uris, spares)
+
+
+def log_skipped(what: Served) -> None:
+    """Write what is not served although p11-kit's configuration names it."""
+    for each in what.skipped:
+        event(logging.WARNING, "a module that p11-kit is configured to use can't be served", reason=each)
 
 
 def checked(config: Config) -> Config:
