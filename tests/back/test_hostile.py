@@ -15,9 +15,10 @@ from tests.daemon.harness import until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import PIN, label_of, slots
 
-from keyway.cryptoki import RV, Attribute, Mechanism, Null, ObjectsRoom, Room, RoomBytes
+from keyway.cryptoki import RV, Attribute, Mechanism, Null, ObjectsRoom, Room, RoomBytes, call_named
 from keyway.cryptoki import constants as c
 from keyway.p11kit import Frame, pack
+from keyway.wire.codec import encode_fused
 from keyway.wire.header import HEADER, Flags
 
 RULES = '[token.good]\nbackend = "good"\nlabel = "good"\n[token.demo]\nbackend = "far"\nlabel = "demo"\n'
@@ -290,4 +291,35 @@ def test_a_far_end_that_reads_nothing_stops_its_client_only(start, good, far):
         assert daemon.memory() - before < 20 << 20
         os.kill(worker, signal.SIGCONT)
         assert {client.receive().header.rv for _ in range(count)} == {RV.CKR_OK}
+        sender.join()
+
+
+def test_calls_that_wait_for_an_init_that_hangs_are_bounded(start, good, far):
+    """The second half of a fused pair is sent when the first has succeeded, and the session's other calls behind it."""
+    daemon = start(good + far.section("command") + RULES)
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        client.good("C_OpenSession", c.CKF_SERIAL_SESSION, 1, target=DEMO)
+        (worker,) = (context["hosts"]["far"] for context in daemon.contexts())
+        os.kill(worker, signal.SIGSTOP)
+        before = daemon.memory()
+        digest = call_named("C_Digest")
+        init, data = (Mechanism(c.CKM_SHA256),), (b"abc", Room(32, True))
+        object_, body = encode_fused(digest, init, data)
+        client.send(digest.number, body, target=1, object_=object_, flags=Flags.FUSED)
+
+        def send():
+            with suppress(OSError):
+                for _ in range(60_000):
+                    client.send_call("C_GetSessionInfo", True, target=1)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        until(lambda: daemon.contexts()[0]["in_flight"] > 1000, "calls wait")
+        check_others(daemon)
+        assert sender.is_alive()
+        assert daemon.memory() - before < 20 << 20
+        os.kill(worker, signal.SIGKILL)
+        assert client.receive().header.rv == RV.CKR_DEVICE_ERROR
+        client.socket.shutdown(socket.SHUT_RDWR)
         sender.join()

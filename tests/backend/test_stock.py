@@ -205,3 +205,26 @@ def test_only_so_many_are_opened_at_a_time():
         assert stock.alive == 3
 
     run(scenario)
+
+
+def test_a_pause_ends_when_the_other_end_is_heard_of(monkeypatch):
+    monkeypatch.setattr(module, "PAUSES", (600.0,))
+
+    async def scenario():
+        slow = Slow()
+        stock = Stock(slow.bring, 0, lambda _: None)
+        task = asyncio.get_running_loop().create_task(stock.take())
+        await begun(slow, 1)
+        slow.fail()
+        with pytest.raises(StreamError, match="nobody is there"):
+            await task
+        with pytest.raises(StreamError, match="nobody is there"):
+            await stock.take()
+        assert slow.begun == 1
+        stock.end_pause()
+        task = asyncio.get_running_loop().create_task(stock.take())
+        await begun(slow, 2)
+        stream = slow.succeed()
+        assert await task is stream
+
+    run(scenario)

@@ -146,6 +146,10 @@ class Stock:
         self.failures += 1
         self.error = reason
 
+    def end_pause(self) -> None:
+        """Let the next call try at once: the other end has been heard of."""
+        self._retry_at = 0.0
+
     async def _next(self) -> Stream:
         async with self._opening:
             return self._pop() or await self._open()
