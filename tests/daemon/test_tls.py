@@ -128,6 +128,15 @@ class TestMutualTls:
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         assert "TLS 1.3" in refusal(daemon, lambda: try_tls(daemon, context))
 
+    def test_no_session_is_resumed(self, start_tls, authority):
+        daemon = start_tls()
+        alice = context_for(authority, authority.issue("alice"))
+        with tls_client(daemon, alice) as client:
+            use(client)
+            assert isinstance(client.socket, ssl.SSLSocket)
+            session = client.socket.session
+            assert session is None or not session.has_ticket
+
     def test_what_is_no_tls_is_refused(self, start_tls):
         daemon = start_tls()
 
