@@ -381,6 +381,16 @@ def test_a_device_that_failed_is_not_trusted(client):
     assert frames(client) == APART
 
 
+@pytest.mark.parametrize("room", [ROOM, Room(0, False)])
+def test_only_a_signature_that_was_made_teaches(client, room):
+    client.call("C_SignInit", RSA, 1, target=1)
+    client.call("C_Sign", b"too much data" if room is ROOM else b"data", room, target=1)
+    client.call("C_OpenSession", 6, 2, target=0)
+    frames(client)
+    sign(client, session=2)
+    assert frames(client) == APART
+
+
 def test_a_logout_makes_it_forget(client):
     sign(client)
     client.call("C_Logout", target=1)

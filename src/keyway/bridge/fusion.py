@@ -11,7 +11,7 @@ from collections import deque
 from enum import Enum
 from typing import Final, NamedTuple, TypeAlias
 
-from keyway.bridge.activity import IDLE
+from keyway.bridge.activity import IDLE, after
 from keyway.bridge.lessons import Init, Lessons, is_repeatable
 from keyway.cryptoki import CALLS, RV, Call, Effect, Kind, Step, Target, call_named
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
@@ -63,7 +63,7 @@ class _Session:
 
     Attributes:
         slot: Its slot.
-        activity: Its operations.
+        activity: The operations that may be active in it.
         in_flight: How many of its calls are not answered.
         deferred: The init call that was answered and not sent, and its frame.
         current: The init call of the active operation, if that can be learned, and the age of the knowledge when it was made.
@@ -94,7 +94,7 @@ class _Asked(NamedTuple):
         init: The init call that it is, or that went with it, if it can be learned; and the age of the knowledge.
         is_ours: Whether it is an init call that was answered before.
         is_fused: Whether the init call went with it.
-        wanted: Whether its result was asked for, and not the length alone; of an init call, whether it has a mechanism.
+        wanted: Whether its result was asked for, and not the length alone.
         disturbance: What it disturbs.
         slot: Its slot, or that of its session.
         object: The object that it concerns.
@@ -213,14 +213,14 @@ class Fusion:
         send = [] if session.deferred is None else [self._late(session)]
         session.failed = None
         init = Init(session.slot, header[1], header[5], data[HEADER_SIZE:])
-        can_be_deferred = not (session.activity.possible or session.in_flight or self._disturbing)
+        can_be_deferred = not (session.activity or session.in_flight or self._disturbing)
         if can_be_deferred and self._lessons.knows(init):
             session.deferred = init, (header, data)
             _, number, _, id_, target, _ = header
             return Passed(send, HEADER.pack(1, number, Flags.REPLY, id_, target, RV.CKR_OK) + _UNCHANGED)
         lesson = (init, self._lessons.age) if is_repeatable(init.body) else None
         session.in_flight += 1
-        self._asked[header[3]] = _Asked(_ROWS[header[1]], session, lesson, wanted=init.body[:1] != b"\0")
+        self._asked[header[3]] = _Asked(_ROWS[header[1]], session, lesson)
         return Passed([*send, (header, data)])
 
     def _fused(self, header: Header, data: bytes, session: _Session, init: Init) -> Frame:
@@ -286,8 +286,6 @@ class Fusion:
             self._lessons.forget_object(asked.object)
         elif asked.disturbance is _Disturbance.TOKEN:
             self._lessons.forget_all()
-            for session in self._sessions.values():
-                session.activity = session.activity.doubted()
 
     # Replies
 
@@ -304,7 +302,7 @@ class Fusion:
             return None
         session.in_flight -= 1
         call = asked.call
-        if asked.is_fused and rv == RV.CKR_OK and asked.wanted and not session.activity.possible and not session.failed:
+        if asked.is_fused and rv == RV.CKR_OK and asked.wanted and not session.activity and not session.failed:
             # The end that was expected: as before, no operation is active, and nothing new is to be learned.
             session.current = None
             return None
@@ -332,7 +330,7 @@ class Fusion:
         init, _ = asked.init
         rv = header[5]
         row = _ROWS[init.call]
-        session.activity = session.activity.after(row, rv)
+        session.activity = after(session.activity, row, rv)
         session.current = None
         if rv != RV.CKR_OK:
             self._lessons.forget(init)
@@ -348,9 +346,9 @@ class Fusion:
         call = asked.call
         if asked.is_fused and asked.init is not None:
             # The init call has succeeded.
-            session.activity = session.activity.after(_ROWS[asked.init[0].call], RV.CKR_OK)
+            session.activity = after(session.activity, _ROWS[asked.init[0].call], RV.CKR_OK)
             session.current = asked.init
-        session.activity = session.activity.after(call, rv, wanted=asked.wanted, mechanism=asked.wanted)
+        session.activity = after(session.activity, call, rv, wanted=asked.wanted)
         if call.step is Step.START:
             session.current = asked.init if rv == RV.CKR_OK else session.current
         current = session.current
@@ -358,7 +356,7 @@ class Fusion:
             return
         if call.init == current[0].call and rv == RV.CKR_OK and asked.wanted:
             self._lessons.learn(*current)
-        if session.activity != IDLE.after(_ROWS[current[0].call], RV.CKR_OK):
+        if session.activity != after(IDLE, _ROWS[current[0].call], RV.CKR_OK):
             session.current = None
 
     def _note_sessions(self, asked: _Asked, rv: int) -> None:
