@@ -38,6 +38,7 @@ class TestBesideAnother:
                 "sh: it was killed by SIGKILL: closed (it did not end)",
             ),
             (["sleep", "1000"], "sleep: no answer in 0.5 s"),
+            (["p11-kit", "remote", "/nowhere/module.so"], "p11-kit: it exited with status 1: p11-kit: "),
             (
                 ["ssh", "-F", "/dev/null", "-p", "1", "127.0.0.1", "true"],
                 "ssh: it exited with status 255: ssh: connect to ",

@@ -27,6 +27,8 @@ __all__ = ["Backend", "BackendError"]
 _INITIALIZE: Final = call_named("C_Initialize")
 _AT_ONCE: Final = 8
 """Streams to elsewhere that are opened at a time; sshd(8) drops some of more than ten. Modules are loaded one after another."""
+_LAST_WORDS: Final = 1.0
+"""Seconds that what has closed its stream has to end, and to say why."""
 _FAILED: Final = {
     Host.kind: "module host can't be started",
     Command.kind: "command does not answer",
@@ -105,7 +107,8 @@ class Backend:
             self.stock.note_failure(reason)
             raise BackendError(reason) from error
         except LinkLost as error:
-            reason = f"the {link.host.kind} ended in C_Initialize"
+            how = await link.host.wait_ended(_LAST_WORDS)
+            reason = f"the {link.host.kind} ended in C_Initialize: it {how}"
             if not link.host.has_waited:
                 self.stock.note_failure(reason)
             raise BackendError(reason) from error
