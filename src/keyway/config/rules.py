@@ -41,6 +41,7 @@ def completed(config: Config, wrong: Wrong) -> Config:
         _check_listener(listener, ("listener", name), wrong)
     for name, offer in config.offers.items():
         _check_offer(offer, ("offer", name), wrong)
+    _check_offered(config, wrong)
     backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
     return dataclasses.replace(config, backends=MappingProxyType(backends), tokens=_tokens(config, wrong))
 
@@ -62,6 +63,13 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
 def _check_filter(options: EntranceOptions, path: tuple[str, ...], wrong: Wrong) -> None:
     for text in options.tokens:
         _check_uri(text, (*path, "tokens"), wrong, may_protect=True)
+
+
+def _check_offered(config: Config, wrong: Wrong) -> None:
+    names: dict[str, str] = {}
+    for name, backend in config.backends.items():
+        if backend.offered and names.setdefault(backend.offered, name) != name:
+            wrong(("backend", name, "offered"), f"{backend.offered} offers to backend.{names[backend.offered]} already")
 
 
 def _check_offer(offer: OfferOptions, path: tuple[str, ...], wrong: Wrong) -> None:
