@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.authority import Authority, Pair
-from tests.daemon.harness import RunningDaemon, backend, until
+from tests.daemon.harness import KEYWAY, RunningDaemon, backend, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import PIN, slot_of, slots
 from tests.p11kit.stock import RELEASES, Release
@@ -62,12 +62,13 @@ class Remote:
             "server": lambda: self.server(str(softhsm_module())),
             "server with a URI": lambda: self.server("--provider", str(softhsm_module()), "pkcs11:token=demo"),
             "ssh": self.ssh,
+            "keyway remote": self.keyway_remote,
             "gateway": self.gateway,
             "gateway by tcp": lambda: self.gateway("tcp", "keyway"),
             "gateway by tls": lambda: self.gateway("tls", "keyway"),
             "p11-kit by tls": lambda: self.gateway("tls", "p11-kit"),
         }
-        self.log_kind = "command" if kind in ("command", "ssh") else "connection"
+        self.log_kind = "command" if kind in ("command", "keyway remote", "ssh") else "connection"
         return section("far", **{**starts[kind](), **options})
 
     def slot(self, daemon: RunningDaemon, client: RawClient) -> int:
@@ -100,6 +101,10 @@ class Remote:
     def command(self) -> dict[str, object]:
         environment = {name: self.environment[name] for name in ("SOFTHSM2_CONF", "LD_LIBRARY_PATH")}
         return {"command": self.remote_command(), "environment": environment}
+
+    def keyway_remote(self) -> dict[str, object]:
+        command = [*KEYWAY, "remote", str(softhsm_module())]
+        return {"command": command, "environment": {"SOFTHSM2_CONF": str(self.conf)}, "protocol": "keyway"}
 
     def server(self, *arguments: str) -> dict[str, object]:
         """A real p11-kit server."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.authority import Authority
 from tests.back.remotes import free_port
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import login, open_session, slot_of
@@ -125,17 +126,26 @@ def test_at_a_socket_of_p11_kit_server(start, home, far):
 
 
 def test_another_keyway_over_tls(start, home, far):
-    heading = "Another Keyway, over TLS"
+    authority = Authority(home)
+    server, client = authority.issue("hsm1.example", stem="server"), authority.issue("front")
     port = free_port()
-    places = Places(
-        home,
-        **{
-            "tls://0.0.0.0:5658": f"tls://127.0.0.1:{port}",
-            '"tls://hsm1.example:5658"': f'"tls://127.0.0.1:{port}"\nserver_name = "hsm1.example"',
-        },
+    far.daemon(
+        f'[listener.net]\naddress = "tls://127.0.0.1:{port}"\n{server.options}ca = "{authority.file}"\n',
     )
-    (certificates,) = blocks(heading, "sh")
-    places.run(certificates, dict(os.environ))
-    listener, section = blocks(heading, "toml")
-    far.daemon(places.put(listener))
-    use(start(places.put(section)))
+    section, _ = blocks("Another Keyway, over TLS", "toml")
+    places = {
+        '"tls://hsm1.example:5658"': f'"tls://127.0.0.1:{port}"\nserver_name = "hsm1.example"',
+        "/etc/keyway/front.pem": str(client.certificate),
+        "/etc/keyway/front.key": str(client.key),
+        "/etc/keyway/ca.pem": str(authority.file),
+    }
+    for name, place in places.items():
+        section = section.replace(name, place)
+    use(start(section))
+
+
+def test_keyway_remote_over_ssh(start, far):
+    _, section = blocks("Another Keyway, over TLS", "toml")
+    login = ", ".join(f'"{word}"' for word in far.sshd())
+    remote = f'"env", "SOFTHSM2_CONF={far.conf}", "{Path(sys.executable).with_name("keyway")}"'
+    use(start(section.replace('"ssh", "hsm2.example", "keyway"', f"{login}, {remote}")))
