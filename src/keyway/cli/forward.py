@@ -40,9 +40,12 @@ PARTING: Final = 5.0
     help="An option for ssh, as in ssh_config(5); may be repeated.",
 )
 @click.option(
-    "--remote-socket",
+    "--remote-socket", metavar="PATH", help="Where p11-kit-client.so connects over there. Nothing may be there yet."
+)
+@click.option(
+    "--remote-native",
     metavar="PATH",
-    help="Path of the socket for p11-kit-client.so over there. Nothing may be there yet. Default: a new name in /tmp.",
+    help="Where libkeyway.so connects over there. Without both options: new names in /tmp.",
 )
 @click.option("-q", "--quiet", "level", flag_value="error", help="Log errors only.")
 @click.option("-v", "--verbose", "level", flag_value="info", help="Log who comes and goes.")
@@ -52,6 +55,7 @@ def forward(
     provider: str | None,
     options: tuple[str, ...],
     remote_socket: str | None,
+    remote_native: str | None,
     level: str | None,
     host: str,
     served_: tuple[str, ...],
@@ -64,11 +68,18 @@ def forward(
     if host.startswith("-"):
         raise click.UsageError(f"{host} is no host")
     what = served(served_ or ("pkcs11:",), provider, spares=SPARES)
-    path = remote_socket or f"/tmp/keyway-{secrets.token_hex(8)}"  # noqa: S108 (nobody can guess the name)
-    if not path.startswith("/") or ":" in path or any(each in path for each in "\0\n'\""):
-        raise click.BadParameter("an absolute path without colons and quotes is needed", param_hint="--remote-socket")
+    if remote_socket is None and remote_native is None:
+        fresh = f"/tmp/keyway-{secrets.token_hex(8)}"  # noqa: S108 (nobody can guess the name)
+        remote_socket, remote_native = f"{fresh}.p11-kit", f"{fresh}.sock"
+    stock, native = _path(remote_socket, "--remote-socket"), _path(remote_native, "--remote-native")
     with tempfile.TemporaryDirectory(prefix="keyway-") as name:
-        _forward(what, Path(name), path, host, options, level or "warning")
+        _forward(what, Path(name), stock, native, ssh=(host, options), level=level or "warning")
+
+
+def _path(text: str | None, option: str) -> str | None:
+    if text is not None and (not text.startswith("/") or any(each in text for each in "\0\n:'\"")):
+        raise click.BadParameter("an absolute path without colons and quotes is needed", param_hint=option)
+    return text
 
 
 def ssh_command(host: str, options: tuple[str, ...], sockets: Mapping[str, Path]) -> list[str]:
@@ -97,21 +108,29 @@ def ssh_command(host: str, options: tuple[str, ...], sockets: Mapping[str, Path]
     ]
 
 
-def _forward(what: Served, home: Path, path: str, host: str, options: tuple[str, ...], level: str) -> None:
+def _forward(
+    what: Served, home: Path, stock: str | None, native: str | None, *, ssh: tuple[str, tuple[str, ...]], level: str
+) -> None:
     from keyway.cli.loop import run_loop
     from keyway.observe.log import configure
     from keyway.transport.errors import AddressError
 
-    stock, native = home / "p11-kit", home / "keyway"
-    listener = ListenerOptions(address=Unix(str(stock)), protocol="p11-kit", mode=0o600)
-    config = config_of(what, {LISTENER: listener}, native=native, level=level)
+    sockets: dict[str, Path] = {}
+    variables: dict[str, str] = {}
+    if stock is not None:
+        sockets[stock] = home / "p11-kit"
+        variables[ADDRESS] = address_text(stock)
+    if native is not None:
+        sockets[native] = home / "native"
+        variables["KEYWAY_ADDRESS"] = f"unix:{native}"
+    listener = ListenerOptions(address=Unix(str(home / "p11-kit")), protocol="p11-kit", mode=0o600)
+    config = config_of(what, {LISTENER: listener}, native=home / "native", level=level)
     configure(config.log.level, config.log.format)
     log_skipped(what)
-    paths = {path: stock, f"{path}.keyway": native}
-    variables = {ADDRESS: address_text(path), "KEYWAY_ADDRESS": f"unix:{path}.keyway"}
+    host, options = ssh
     text = f"# On {host}:\n{exports(variables)}# Ready. Ctrl-C ends it.\n"
     try:
-        problem = run_loop(_run(config, what, ssh_command(host, options, paths), text))
+        problem = run_loop(_run(config, what, ssh_command(host, options, sockets), text))
     except AddressError as error:
         raise click.ClickException(str(error)) from error
     if problem:
@@ -137,7 +156,11 @@ async def _run(config: Config, what: Served, command: list[str], text: str) -> s
     if told.once.is_set():
         return ""
     assert ssh.returncode is not None
-    hint = "" if is_ready.is_set() else "; if a socket could not be made there, choose another --remote-socket"
+    hint = (
+        ""
+        if is_ready.is_set()
+        else "; if a socket could not be made there, choose another path, or remove what is there"
+    )
     return f"ssh {describe_exit(ssh.returncode)}{hint if ssh.returncode == FAILED else ''}"
 
 
