@@ -59,6 +59,8 @@ pub struct Activity {
     possible: u16,
     /// Those of them that are.
     certain: u16,
+    /// Those of them that have failed, and so are over by the standard. A token that keeps one, and has one at a time, starts no other.
+    failed: u16,
 }
 
 /// What came of a call.
@@ -77,11 +79,13 @@ impl Activity {
     pub const IDLE: Self = Self {
         possible: 0,
         certain: 0,
+        failed: 0,
     };
     /// Anything may be.
     pub const UNKNOWN: Self = Self {
         possible: u16::MAX,
         certain: 0,
+        failed: 0,
     };
 
     /// This one is active and no other.
@@ -90,6 +94,7 @@ impl Activity {
         Self {
             possible: Self::bit(operation),
             certain: Self::bit(operation),
+            failed: 0,
         }
     }
 
@@ -105,6 +110,7 @@ impl Activity {
         Self {
             possible: self.possible,
             certain: 0,
+            failed: self.failed,
         }
     }
 
@@ -124,8 +130,10 @@ impl Activity {
             // A signature that does not fit the data ends the operation as one that does.
             (Step::Whole | Step::End, CKR_SIGNATURE_INVALID | CKR_SIGNATURE_LEN_RANGE) => self.ended(operation),
             (_, CKR_OK | CKR_BUFFER_TOO_SMALL) => self,
-            (_, CKR_OPERATION_NOT_INITIALIZED) => self.doubted(),
-            _ => self.with(operation),
+            // Something has ended it, and maybe others, if it was taken for active.
+            (_, CKR_OPERATION_NOT_INITIALIZED) if self.is_certain(operation) => self.doubted().ended(operation),
+            (_, CKR_OPERATION_NOT_INITIALIZED) => self.ended(operation),
+            _ => self.with_failed(operation),
         }
     }
 
@@ -142,27 +150,29 @@ impl Activity {
         }
     }
 
-    /// An operation that was known to be active goes on for all we know: tokens may have several at a time. One that failed was
-    /// ended by the standard; a token that keeps it, and has one at a time, would not have started another.
+    /// Others go on for all we know, since tokens may have several at a time; those that failed do not.
     fn started(self, operation: Operation) -> Self {
-        let certain = self.certain | Self::bit(operation);
         Self {
-            possible: certain,
-            certain,
+            possible: (self.possible & !self.failed) | Self::bit(operation),
+            certain: self.certain | Self::bit(operation),
+            failed: 0,
         }
     }
 
     fn ended(self, operation: Operation) -> Self {
+        let others = !Self::bit(operation);
         Self {
-            possible: self.possible & !Self::bit(operation),
-            certain: self.certain & !Self::bit(operation),
+            possible: self.possible & others,
+            certain: self.certain & others,
+            failed: self.failed & others,
         }
     }
 
-    fn with(self, operation: Operation) -> Self {
+    fn with_failed(self, operation: Operation) -> Self {
         Self {
             possible: self.possible | Self::bit(operation),
             certain: self.certain & !Self::bit(operation),
+            failed: self.failed | Self::bit(operation),
         }
     }
 
@@ -216,16 +226,19 @@ mod tests {
         const UNKNOWN: Activity = Activity::UNKNOWN;
         let active = Activity::active;
         let maybe = |operation| Activity::active(operation).doubted();
+        let failed = |operation| IDLE.with_failed(operation);
         let both = active(Digest).started(Sign);
         for (from, number, outcome, to) in [
             (IDLE, C_SIGNINIT, WANTED, active(Sign)),
             (maybe(Sign), C_SIGNINIT, WANTED, active(Sign)),
-            (UNKNOWN, C_SIGNINIT, WANTED, active(Sign)),
-            (maybe(Digest), C_SIGNINIT, WANTED, active(Sign)),
+            // Nothing but its end ends an operation that nobody has seen fail.
+            (maybe(Digest), C_SIGNINIT, WANTED, maybe(Digest).started(Sign)),
+            (maybe(Digest).started(Sign), C_SIGN, WANTED, maybe(Digest)),
+            (failed(Digest), C_SIGNINIT, WANTED, active(Sign)),
             // A token with several operations at a time goes on with the other one.
             (active(Digest), C_SIGNINIT, WANTED, both),
             (both, C_SIGN, WANTED, active(Digest)),
-            (both, C_SIGN, rv(CKR_DATA_LEN_RANGE), active(Digest).with(Sign)),
+            (both, C_SIGN, rv(CKR_DATA_LEN_RANGE), active(Digest).with_failed(Sign)),
             (maybe(Digest), C_DIGESTINIT, WANTED, active(Digest)),
             (IDLE, C_SIGNINIT, rv(CKR_KEY_HANDLE_INVALID), IDLE),
             (active(Sign), C_SIGNINIT, rv(CKR_OPERATION_ACTIVE), active(Sign)),
@@ -236,12 +249,14 @@ mod tests {
             (active(Sign), C_SIGN, rv(CKR_BUFFER_TOO_SMALL), active(Sign)),
             (active(Sign), C_SIGN, WANTED, IDLE),
             (active(Digest), C_SIGN, WANTED, active(Digest)),
-            (active(Sign), C_SIGN, rv(CKR_DATA_LEN_RANGE), maybe(Sign)),
-            (IDLE, C_SIGN, rv(CKR_DATA_LEN_RANGE), maybe(Sign)),
+            (active(Sign), C_SIGN, rv(CKR_DATA_LEN_RANGE), failed(Sign)),
+            (IDLE, C_SIGN, rv(CKR_DATA_LEN_RANGE), failed(Sign)),
             (IDLE, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), IDLE),
-            (active(Sign), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), maybe(Sign)),
+            (active(Sign), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), IDLE),
+            (both, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), maybe(Digest)),
+            (active(Digest), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), active(Digest)),
             (active(Sign), C_SIGNUPDATE, WANTED, active(Sign)),
-            (active(Sign), C_SIGNUPDATE, rv(CKR_DEVICE_ERROR), maybe(Sign)),
+            (active(Sign), C_SIGNUPDATE, rv(CKR_DEVICE_ERROR), failed(Sign)),
             (active(Sign), C_SIGNFINAL, WANTED, IDLE),
             (active(Verify), C_VERIFY, rv(CKR_SIGNATURE_INVALID), IDLE),
             (active(Find), C_FINDOBJECTS, WANTED, active(Find)),
