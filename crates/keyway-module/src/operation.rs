@@ -254,7 +254,12 @@ mod tests {
             (IDLE, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), IDLE),
             (active(Sign), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), IDLE),
             (both, C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), maybe(Digest)),
-            (active(Digest), C_SIGN, rv(CKR_OPERATION_NOT_INITIALIZED), active(Digest)),
+            (
+                active(Digest),
+                C_SIGN,
+                rv(CKR_OPERATION_NOT_INITIALIZED),
+                active(Digest),
+            ),
             (active(Sign), C_SIGNUPDATE, WANTED, active(Sign)),
             (active(Sign), C_SIGNUPDATE, rv(CKR_DEVICE_ERROR), failed(Sign)),
             (active(Sign), C_SIGNFINAL, WANTED, IDLE),
