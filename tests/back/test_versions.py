@@ -110,9 +110,10 @@ def test_calls_of_several_sessions_are_in_flight_and_answered_in_any_order(start
         ]
 
 
-def test_what_is_read_ahead(start, far):
+@pytest.mark.parametrize("kind", ["command", "gateway by tls", "p11-kit by tls"])
+def test_what_is_read_ahead(start, far, kind):
     """p11-kit has no call for that: the queries are made one behind the other. Other extension calls are refused."""
-    daemon = start(far.section("command"))
+    daemon = start(far.section(kind))
     with RawClient(daemon.socket) as client:
         client.initialize()
         session = open_session(client, slot_of(client, "demo"))
