@@ -1,7 +1,6 @@
 """A command that answers on its standard input and output."""
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -77,11 +76,11 @@ class Command(Process):
 
     def note_exit(self, status: int) -> None:
         """Take note that the process has ended and been reaped."""
+        self._errors.reader.close()
         super().note_exit(status)
         self._loop.call_later(LATE, self.transport.abort)
 
     def _describe(self, status: int) -> str:
-        self._errors.reader.close()
         how = super()._describe(status)
         return f"{how}: {self._errors.last}" if self._errors.last else how
 
@@ -95,8 +94,14 @@ class Command(Process):
 
     def _kill_group(self) -> None:
         # Until the process is reaped, the number can't belong to another group.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
             os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # With sudo, say. Nobody can wait for it to end; it is reaped when it does.
+            if not self.ended.done():
+                self._note_end("was left alone, as it belongs to another user")
 
 
 async def run(settings: CommandSettings) -> tuple[Command, Greeting]:

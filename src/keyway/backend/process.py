@@ -66,13 +66,14 @@ class Process(Stream):
         Args:
             status: Its exit status; negative is a signal's number.
         """
-        if self.ended.done():
+        if self.status is not None:
             return
         os.close(self._pidfd)
         if self._ending is not None:
             self._ending.cancel()
         self.status = status
-        self._note_end(self._describe(status))
+        if not self.ended.done():
+            self._note_end(self._describe(status))
 
     def _describe(self, status: int) -> str:
         """Return how it ended, in words."""
