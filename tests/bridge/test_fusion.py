@@ -71,6 +71,11 @@ class Token:
         if name == "C_OpenSession":
             self.sessions[values[-1]] = _Open(target)
             return RV.CKR_OK, ()
+        if name in ("C_Initialize", "C_Finalize"):
+            # What is answered to C_Finalize changes nothing.
+            self.sessions = {}
+            self.logged_in = {0: False, 1: False}
+            return RV.CKR_GENERAL_ERROR, ()
         if name == "C_CloseAllSessions":
             self.sessions = {handle: each for handle, each in self.sessions.items() if each.slot != target}
             self.logged_in[target] = False
@@ -410,6 +415,14 @@ def test_so_does_the_end_of_the_last_session(client, pipelined):
     assert sign(client, session=3) == (RV.CKR_USER_NOT_LOGGED_IN, RV.CKR_OPERATION_NOT_INITIALIZED)
 
 
+def test_so_does_the_end_of_the_context(client):
+    sign(client)
+    client.call("C_Finalize")
+    client.call("C_Initialize", 0, b"", b"")
+    client.call("C_OpenSession", 6, 2, target=0)
+    assert sign(client, session=2) == (RV.CKR_USER_NOT_LOGGED_IN, RV.CKR_OPERATION_NOT_INITIALIZED)
+
+
 def test_what_was_made_in_a_session_ends_with_it(client):
     client.call("C_OpenSession", 6, 2, target=0)
     _, made = client.call("C_CreateObject", (), 0, target=2)
@@ -519,3 +532,70 @@ def test_nobody_sees_the_difference(steps, has_several, waits, data):
     assert run(with_fusion, steps, pauses) == run(without, steps, pauses)
     # Not a frame more than there are calls.
     assert len(tokens[0].frames) <= len(tokens[1].frames)
+
+
+@pytest.mark.parametrize("rv", [RV.CKR_SESSION_HANDLE_INVALID, RV.CKR_SESSION_CLOSED, RV.CKR_DEVICE_REMOVED])
+@pytest.mark.parametrize("name", ["C_CloseSession", "C_GetSessionInfo"])
+def test_a_session_that_is_lost_is_not_taken_for_an_open_one(client, rv, name):
+    """The next session that is closed may be the last one, and end the login."""
+    lost = client.send(name, *([] if name == "C_CloseSession" else [True]), target=1)
+    client.to_token.clear()
+    client.token.sessions.clear()
+    client.token.logged_in[0] = False
+    client.to_token.append(HEADER.pack(0, call_named(name).number, Flags.REPLY, lost, 1, rv))
+    _pass_reply(client)
+    client.call("C_OpenSession", 6, 2, target=0)
+    client.call("C_Login", 1, b"pin", target=2)
+    sign(client, session=2)
+    client.call("C_CloseSession", target=2)
+    client.call("C_OpenSession", 6, 3, target=0)
+    assert sign(client, session=3) == (RV.CKR_USER_NOT_LOGGED_IN, RV.CKR_OPERATION_NOT_INITIALIZED)
+
+
+def test_a_token_that_is_lost_while_nobody_calls_is_known_no_more(client):
+    sign(client)
+    assert client.fusion is not None
+    client.token.sessions.clear()
+    client.token.logged_in[0] = False
+    client.fusion.lose()
+    client.call("C_OpenSession", 6, 2, target=0)
+    assert sign(client, session=2) == (RV.CKR_USER_NOT_LOGGED_IN, RV.CKR_OPERATION_NOT_INITIALIZED)
+    client.call("C_Login", 1, b"pin", target=2)
+    sign(client, session=2)
+    client.call("C_CloseSession", target=2)
+    client.call("C_OpenSession", 6, 3, target=0)
+    assert sign(client, session=3) == (RV.CKR_USER_NOT_LOGGED_IN, RV.CKR_OPERATION_NOT_INITIALIZED)
+
+
+def test_a_session_opened_while_all_are_closed_takes_its_objects_along(client):
+    client.send("C_CloseAllSessions", target=0)
+    client.send("C_OpenSession", 6, 2, target=0)
+    client.pump()
+    client.call("C_OpenSession", 6, 3, target=0)
+    client.call("C_Login", 1, b"pin", target=3)
+    client.call("C_CreateObject", (), target=2)
+    new = max(client.token.keys)
+    sign(client, session=3, key=new)
+    client.call("C_CloseSession", target=2)
+    assert sign(client, session=3, key=new) == (RV.CKR_KEY_HANDLE_INVALID, RV.CKR_OPERATION_NOT_INITIALIZED)
+
+
+def test_objects_made_while_their_session_is_being_closed_go_with_it(client):
+    client.call("C_OpenSession", 6, 2, target=0)
+    client.send("C_CreateObject", (), target=2)
+    client.send("C_CloseSession", target=2)
+    made = client.token.answer(client.to_token.popleft())
+    close = client.to_token.popleft()
+    assert client.fusion is not None
+    client.fusion.replies(made)
+    new = max(client.token.keys)
+    assert sign(client, key=new) == (0, 0)
+    client.to_token.append(close)
+    client.pump()
+    assert sign(client, key=new) == (RV.CKR_KEY_HANDLE_INVALID, RV.CKR_OPERATION_NOT_INITIALIZED)
+
+
+def _pass_reply(client: Client) -> None:
+    """Let the client get a reply that the token has not made."""
+    assert client.fusion is not None
+    client.fusion.replies(client.to_token.popleft())

@@ -360,13 +360,12 @@ class Fusion:
             session.current = None
 
     def _note_sessions(self, asked: _Asked, rv: int) -> None:
-        if rv != RV.CKR_OK:
-            return
-        if asked.call.number == _CLOSE_ALL_SESSIONS:
-            self._sessions = {handle: each for handle, each in self._sessions.items() if each.slot != asked.slot}
-        elif asked.call.effect is Effect.CONTEXT:
+        if asked.call.effect is Effect.CONTEXT:
+            # Whatever C_Finalize answers, the context is over.
             self._sessions = {}
             self._lessons.forget_all()
+        elif asked.call.number == _CLOSE_ALL_SESSIONS and rv == RV.CKR_OK:
+            self._sessions = {handle: each for handle, each in self._sessions.items() if each.slot != asked.slot}
 
 
 def _is_wanted(call: Call, data: bytes) -> bool:

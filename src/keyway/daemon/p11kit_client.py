@@ -45,6 +45,10 @@ class P11KitConnection(Connection):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
+        if self._over:
+            data, self._over = data[self._over :], max(0, self._over - len(data))
+            if not data:
+                return
         if self._rest:
             self._rest += data
             if self.held or len(self._rest) < self._need:
@@ -54,8 +58,6 @@ class P11KitConnection(Connection):
         elif self.held:
             self._rest += data
             return
-        elif self._over:
-            data, self._over = data[self._over :], max(0, self._over - len(data))
         if self._dialect is None:
             try:
                 self._dialect = accept(data[0])
