@@ -50,6 +50,14 @@ class TestBesideAnother:
         check(daemon, "command does not answer", reason)
         until(lambda: daemon.status()["backends"]["far"]["hosts"] == 0, "no process is left")
 
+    @pytest.mark.parametrize(("status", "runs"), [(1, 2), (127, 1), (255, 1)])
+    def test_an_older_version_is_offered_to_what_has_run(self, begin, home, status, runs):
+        """Status 1 may be that of a p11-kit that knows version 0 only; the others say that there was none."""
+        script = f"head -c1 >/dev/null; echo >> {home}/runs; exit {status}"
+        daemon = begin(command=["sh", "-c", script])
+        check(daemon, "command does not answer", f"sh: it exited with status {status}")
+        assert len((home / "runs").read_text()) == runs * len(daemon.events("command does not answer"))
+
     def test_nobody_is_there(self, begin, home):
         daemon = begin(address=f"unix:{home}/nobody", protocol="p11-kit")
         check(daemon, "connection can't be made", f"unix:{home}/nobody: No such file or directory")
