@@ -573,7 +573,7 @@ def test_a_session_opened_while_all_are_closed_takes_its_objects_along(client):
     client.pump()
     client.call("C_OpenSession", 6, 3, target=0)
     client.call("C_Login", 1, b"pin", target=3)
-    client.call("C_CreateObject", (), target=2)
+    client.call("C_CreateObject", (), 0, target=2)
     new = max(client.token.keys)
     sign(client, session=3, key=new)
     client.call("C_CloseSession", target=2)
@@ -582,7 +582,7 @@ def test_a_session_opened_while_all_are_closed_takes_its_objects_along(client):
 
 def test_objects_made_while_their_session_is_being_closed_go_with_it(client):
     client.call("C_OpenSession", 6, 2, target=0)
-    client.send("C_CreateObject", (), target=2)
+    client.send("C_CreateObject", (), 0, target=2)
     client.send("C_CloseSession", target=2)
     made = client.token.answer(client.to_token.popleft())
     close = client.to_token.popleft()

@@ -1,6 +1,10 @@
 """A signature of a stock client takes one round trip to the module, and the answers are those that the module would give."""
 
+import os
+import signal
+
 import pytest
+from tests.daemon.harness import until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import PIN, login, open_session, slot_of
 
@@ -93,3 +97,13 @@ def test_calls_that_wait_keep_their_order(client):
     ]
     assert sorted(client.receive().code for _ in codes) == codes
     assert client.call("C_Sign", b"data", Room(128, True), target=client.session).rv in (0, RV.CKR_KEY_HANDLE_INVALID)
+
+
+def test_a_host_that_ended_while_nobody_called_is_known_no_more(client, front):
+    key = pair(client, more=(Attribute(c.CKA_TOKEN, YES),))
+    assert rvs(client, key) == (0, 0)
+    for pid in front.daemon.hosts():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: any(each.get("context") for each in front.daemon.events("module host ended")), "its end is seen")
+    session = client.open(client.slot_of("demo"))
+    assert rvs(client, key, session) == (RV.CKR_OBJECT_HANDLE_INVALID, RV.CKR_OPERATION_NOT_INITIALIZED)

@@ -44,9 +44,9 @@ _NEUTRAL: Final = frozenset(
 )
 """Calls that change nothing that is kept here."""
 
-_UPHEAVALS: Final = frozenset(
-    {RV.CKR_DEVICE_ERROR, RV.CKR_DEVICE_MEMORY, RV.CKR_DEVICE_REMOVED, RV.CKR_TOKEN_NOT_PRESENT}
-)
+_GONE: Final = frozenset({RV.CKR_SESSION_HANDLE_INVALID, RV.CKR_SESSION_CLOSED, RV.CKR_DEVICE_REMOVED})
+"""RVs that say that a session is over, though the application has not closed it; so may the login be."""
+_UPHEAVALS: Final = _GONE | {RV.CKR_DEVICE_ERROR, RV.CKR_DEVICE_MEMORY, RV.CKR_TOKEN_NOT_PRESENT}
 """RVs that say that the token may not be the one any more that we know."""
 
 
@@ -151,6 +151,13 @@ class Fusion:
             return Passed([])
         return self._request(header, data)
 
+    def lose(self) -> None:
+        """Note that a backend has ended, and with it sessions and logins, whether or not a reply tells the client."""
+        self._lessons.forget_all()
+        for session in self._sessions.values():
+            # Those of other backends are still open. To take one for the last that is not costs a round trip.
+            session.is_open = False
+
     def replies(self, data: bytes) -> Passed:
         """Take whole reply frames. Those to init calls that were answered before end here."""
         send: list[Frame] = []
@@ -162,6 +169,8 @@ class Fusion:
             stop = at + HEADER_SIZE + header[0]
             if header[5] in _UPHEAVALS:
                 self._lessons.forget_all()
+                if header[5] in _GONE and header[1] in _OF_SESSIONS and header[4] in self._sessions:
+                    self._sessions[header[4]].is_open = False
             asked = self._asked.pop(header[3], None)
             if asked is not None:
                 instead = self._note(asked, header)
@@ -271,7 +280,8 @@ class Fusion:
         if call.number in _SINGLE_OBJECT:
             return _Disturbance.OBJECT
         if call.number == _CLOSE_SESSION:
-            return _Disturbance.TOKEN if session is not None and self._is_last(session) else None
+            # One that is not known was opened while all were being closed; what is made in it is not seen.
+            return _Disturbance.TOKEN if session is None or self._is_last(session) else None
         if call.number == _CLOSE_ALL_SESSIONS or call.effect in (Effect.LOGIN, Effect.TOKEN):
             return _Disturbance.TOKEN
         return _Disturbance.OBJECTS if call.effect is Effect.OBJECTS else None
@@ -309,7 +319,10 @@ class Fusion:
         if asked.is_ours or header[2] & Flags.INIT:
             return self._note_late(asked, session, header)
         if call.number in (_OPEN_SESSION, _CLOSE_SESSION):
-            session.is_open = (call.number == _OPEN_SESSION) is (rv == RV.CKR_OK)
+            if session.has_made:
+                # Maybe since it was asked to close. Its objects are gone.
+                self._lessons.forget_all()
+            session.is_open = (call.number == _OPEN_SESSION) is (rv == RV.CKR_OK) and rv not in _GONE
             if not session.is_open:
                 self._sessions = {handle: each for handle, each in self._sessions.items() if each is not session}
             return None

@@ -133,6 +133,9 @@ class Connection(asyncio.Protocol):
         """Who this is, for the log."""
         return self.peer.facts() if self.peer else {}
 
+    def backend_lost(self) -> None:
+        """Take note that a backend of the client has ended, and with it sessions and logins."""
+
     # From the protocols
 
     @abstractmethod

@@ -83,6 +83,10 @@ class P11KitConnection(Connection):
         self._late.clear()
         self._rest.clear()
 
+    def backend_lost(self) -> None:
+        """Defer nothing that was learned of it."""
+        self._fusion.lose()
+
     def write(self, data: bytes) -> None:
         """Send whole native reply frames as the messages that they answer."""
         send, answer = self._fusion.replies(data)

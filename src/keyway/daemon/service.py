@@ -176,6 +176,7 @@ class Service:
         for handle in [handle for handle, of in self.bound.items() if of is link]:
             del self.bound[handle]
         binding.context.lose(link.name)
+        self._client.backend_lost()
         repeated = {each.request[3]: each.again for each in tracked if each.again is not None}
         for each in tracked:
             binding.context.not_opened(each.session)
