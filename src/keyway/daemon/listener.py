@@ -206,6 +206,7 @@ class Listener:
                 stream = Stream(name, f"{peer.certificate} at {peer.address}", transport)
                 greeting.serve(stream)
                 if source.add(stream, greeting):
+                    backend.stock.end_pause()
                     event(logging.INFO, "stream offered", listener=self.name, backend=name, **peer.facts())
                 else:
                     self._refuse(peer, "enough streams wait already")
