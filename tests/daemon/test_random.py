@@ -10,7 +10,8 @@ from keyway.cryptoki import CALLS
 from keyway.wire.header import Flags, Header
 
 ENDS = {call.number for call in CALLS if call.name in {"C_Finalize", "C_WaitForSlotEvent", "C_InitToken"}}
-NUMBERS = [number for number in range(110) if number not in ENDS] + [0x3FFF, 0x4000, 0x4001, 0xFFFF]
+NUMBERS = [number for number in range(110) if number not in ENDS] + [0x3001, 0x3002, 0x3FFF, 0x4000, 0x4002, 0xFFFF]
+"""Without what ends the context or the token, waits for ever, or has more than one reply (TRACE, 0x4001)."""
 
 
 def random_frame(draw, id_):
