@@ -136,10 +136,7 @@ def test_a_query_that_the_protocol_can_not_carry() -> None:
     side.read((7,), query(nested), query(CLASS))
     sent = side.queries()
     for index, (_, template) in enumerate(sent):
-        values = tuple(
-            Attribute(each.type, 3 if each.type == CKA_CLASS else Unavailable())
-            for each in template
-        )
+        values = tuple(Attribute(each.type, 3 if each.type == CKA_CLASS else Unavailable()) for each in template)
         side.answer(1 + index, values)
     assert len(side.found[0][0]) == 2
 
