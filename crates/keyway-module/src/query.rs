@@ -1,7 +1,10 @@
 //! Queries for attributes: which of them may be read ahead, and which one follows another. Pure decisions.
 
 use keyway_wire::ahead::{following, Answer};
-use keyway_wire::generated::attribute::{CKA_HSS_KEYS_REMAINING, CKA_OTP_COUNTER, CKA_OTP_TIME};
+use keyway_wire::generated::attribute::{
+    CKA_HSS_KEYS_REMAINING, CKA_OTP_COUNTER, CKA_OTP_TIME, CKA_X2RATCHET_BAGSIZE, CKA_X2RATCHET_BOBS1STMSG,
+    CKA_X2RATCHET_DHP, CKA_X2RATCHET_DHR, CKA_X2RATCHET_NR, CKA_X2RATCHET_NS, CKA_X2RATCHET_PNS,
+};
 use keyway_wire::generated::call::C_GETATTRIBUTEVALUE;
 use keyway_wire::generated::rv::CKR_OK;
 use keyway_wire::generated::{attribute_kind, is_secret};
@@ -15,7 +18,18 @@ const ATTRIBUTES: usize = 32;
 const ROOM: u64 = 65_536;
 
 /// Attributes that using an object changes.
-const VOLATILE: [u64; 3] = [CKA_OTP_COUNTER, CKA_OTP_TIME, CKA_HSS_KEYS_REMAINING];
+const VOLATILE: [u64; 10] = [
+    CKA_OTP_COUNTER,
+    CKA_OTP_TIME,
+    CKA_HSS_KEYS_REMAINING,
+    CKA_X2RATCHET_BAGSIZE,
+    CKA_X2RATCHET_BOBS1STMSG,
+    CKA_X2RATCHET_DHP,
+    CKA_X2RATCHET_DHR,
+    CKA_X2RATCHET_NR,
+    CKA_X2RATCHET_NS,
+    CKA_X2RATCHET_PNS,
+];
 
 /// A query as it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +136,9 @@ mod tests {
             &[(CKA_WRAP_TEMPLATE, null.clone())],
             &[(0x8000_0001, null.clone())],
             &[(CKA_OTP_COUNTER, AttributeValue::RoomBytes(8))],
+            // Each message that a ratchet encrypts changes them.
+            &[(CKA_X2RATCHET_NS, AttributeValue::RoomNumbers(1))],
+            &[(CKA_X2RATCHET_DHP, null.clone())],
             &[(CKA_ID, AttributeValue::RoomBytes(ROOM + 1))],
             &[
                 (CKA_ID, AttributeValue::RoomBytes(u64::MAX)),
