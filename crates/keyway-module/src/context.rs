@@ -163,7 +163,8 @@ impl Context {
             session_calls::make(self, session, call, args, answer)
         };
         let gone = session.connection.is_broken();
-        if gone {
+        let lost = matches!(result, Ok(rv) if learn::is_lost(rv));
+        if gone || lost {
             self.forget_all();
         }
         match result {
@@ -177,7 +178,9 @@ impl Context {
                 result
             }
             result => {
-                if closing {
+                if lost {
+                    self.sessions.lose(session);
+                } else if closing {
                     self.sessions.not_closed(session);
                 }
                 result

@@ -12,7 +12,8 @@ use keyway_wire::generated::call::{
     C_CLOSEALLSESSIONS, C_CLOSESESSION, C_DESTROYOBJECT, C_FINDOBJECTSFINAL, C_SETATTRIBUTEVALUE,
 };
 use keyway_wire::generated::rv::{
-    CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_OK, CKR_TOKEN_NOT_PRESENT,
+    CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_OK, CKR_SESSION_CLOSED, CKR_SESSION_HANDLE_INVALID,
+    CKR_TOKEN_NOT_PRESENT,
 };
 use keyway_wire::generated::{shapes_of, CALLS};
 use keyway_wire::header_object;
@@ -232,6 +233,12 @@ pub const fn is_upheaval(rv: u64) -> bool {
         rv,
         CKR_DEVICE_ERROR | CKR_DEVICE_MEMORY | CKR_DEVICE_REMOVED | CKR_TOKEN_NOT_PRESENT
     )
+}
+
+/// Whether this RV of a session's call says that the session is over, though the application has not closed it; so may the login be.
+#[must_use]
+pub const fn is_lost(rv: u64) -> bool {
+    matches!(rv, CKR_SESSION_HANDLE_INVALID | CKR_SESSION_CLOSED | CKR_DEVICE_REMOVED)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct Session {
     pub view: Mutex<View>,
     /// Whether an init call may be deferred; to be read without the lock.
     pub deferred: AtomicBool,
-    /// Whether it is being closed.
+    /// Whether it is being closed, or lost.
     closing: AtomicBool,
     /// Apart from the view, so that a call can be read while another is in flight.
     pub messages: Mutex<Messages>,
@@ -77,9 +77,14 @@ impl Sessions {
         let open = lock(&self.open);
         // Under the lock, so that of those which are closed at the same time the last to begin sees that it is the last.
         session.closing.store(true, Ordering::SeqCst);
-        !open
-            .values()
-            .any(|other| other.slot == session.slot && !other.closing.load(Ordering::SeqCst))
+        !open.values().any(|other| {
+            other.slot == session.slot && !other.closing.load(Ordering::SeqCst) && !other.connection.is_broken()
+        })
+    }
+
+    /// The token has no such session any more; the application has not closed it.
+    pub fn lose(&self, session: &Session) {
+        session.closing.store(true, Ordering::SeqCst);
     }
 
     /// It is still open after all.

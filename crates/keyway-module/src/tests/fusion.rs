@@ -441,3 +441,55 @@ fn the_last_two_sessions_closed_at_once_end_the_login_all_the_same() {
         "the key's handle is worth nothing any more"
     );
 }
+
+#[test]
+fn a_session_that_is_lost_is_not_taken_for_an_open_one() {
+    for rv in [CKR_SESSION_HANDLE_INVALID, CKR_SESSION_CLOSED, CKR_DEVICE_REMOVED] {
+        let bench = Bench::new(move |seen| match seen.header.call {
+            C_SEEDRANDOM => Act::Reply(rv, Vec::new()),
+            _ => token(seen),
+        });
+        let (lost, last) = (bench.session(), bench.session());
+        let seed = [Value::Bytes(Bytes::Data(b"x"))];
+        assert_eq!(bench.invoke(C_SEEDRANDOM, lost, &seed), rv);
+        assert_eq!(bench.travelled(), [(C_SEEDRANDOM, 0)]);
+        bench.learn(last);
+        assert_eq!(bench.invoke(C_CLOSESESSION, last, &[]), CKR_OK);
+        // It was the last one: the login is over.
+        let next = bench.session();
+        assert_eq!(bench.sign_init(next), CKR_OK);
+        let travelled = bench.travelled();
+        assert_eq!(travelled.last(), Some(&(C_SIGNINIT, 0)), "{rv:#x}: {travelled:?}");
+    }
+}
+
+#[test]
+fn the_loss_of_a_session_ends_what_is_known() {
+    let bench = Bench::new(|seen| match seen.header.call {
+        C_SEEDRANDOM => Act::Reply(CKR_SESSION_HANDLE_INVALID, Vec::new()),
+        _ => token(seen),
+    });
+    let (lost, other) = (bench.session(), bench.session());
+    bench.learn(other);
+    let seed = [Value::Bytes(Bytes::Data(b"x"))];
+    assert_eq!(bench.invoke(C_SEEDRANDOM, lost, &seed), CKR_SESSION_HANDLE_INVALID);
+    assert_eq!(bench.sign_init(other), CKR_OK);
+    assert_eq!(bench.travelled().last(), Some(&(C_SIGNINIT, 0)));
+}
+
+#[test]
+fn sessions_of_a_lost_connection_are_not_taken_for_open_ones() {
+    let bench = Bench::new(|seen| match seen.header.call {
+        C_SEEDRANDOM => Act::HangUp,
+        _ => token(seen),
+    });
+    let lost = bench.session();
+    let seed = [Value::Bytes(Bytes::Data(b"x"))];
+    assert_eq!(bench.invoke(C_SEEDRANDOM, lost, &seed), CKR_DEVICE_ERROR);
+    let last = bench.session();
+    bench.learn(last);
+    assert_eq!(bench.invoke(C_CLOSESESSION, last, &[]), CKR_OK);
+    let next = bench.session();
+    assert_eq!(bench.sign_init(next), CKR_OK);
+    assert_eq!(bench.travelled().last(), Some(&(C_SIGNINIT, 0)));
+}
