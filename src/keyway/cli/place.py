@@ -1,5 +1,7 @@
 """Where a user's sockets are."""
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,10 +33,15 @@ def private_directory(path: Path) -> Path:
     """Return a directory, which is made for this user alone if it is not there.
 
     Raises:
-        click.ClickException: It can't be made.
+        click.ClickException: It can't be made, or somebody else could put other sockets there, and would be told PINs.
     """
     try:
         path.mkdir(mode=0o700, exist_ok=True)
+        found = path.lstat()
     except OSError as error:
         raise click.ClickException(f"{path}: {error.strerror}") from error
+    if found.st_uid != os.geteuid():
+        raise click.ClickException(f"{path}: belongs to another user")
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise click.ClickException(f"{path}: others may write to it")
     return path
