@@ -16,6 +16,8 @@ TEST_REQUIREMENTS := $(wildcard tests/*/requirements.txt)
 CARGO_FLAGS := --locked --quiet
 # Options for pytest, as in: make test PYTEST="-k wire"
 PYTEST ?=
+# Two files of tests at a time: most of them wait more than they compute.
+PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Options for the benchmark, as in: make bench BENCH="--only sign"
 BENCH ?=
 
@@ -30,7 +32,7 @@ demo: .system-demo .venv/.installed .native ## See a token used through the gate
 
 test: .system-test .venv/.developer .native ## Run every test, Rust and Python
 	@cargo test $(CARGO_FLAGS) --workspace
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) $(PYTEST)
 
 lint: .system-build .venv/.developer .rust ## Check style, types, the import rules, and that generated files are fresh
 	@$(BIN)/ruff check --quiet .

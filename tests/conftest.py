@@ -1,7 +1,8 @@
-"""What all tests share: how Hypothesis runs."""
+"""What all tests share: how Hypothesis runs, what is run first, and that programs can be interrupted."""
 
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A busy machine is slow; that says nothing about the code.
@@ -11,3 +12,8 @@ settings.load_profile("keyway")
 
 # Who runs the tests in the background may have SIGINT ignored, which programs that the tests interrupt would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest file first, so that it does not run alone at the end when files run side by side."""
+    items.sort(key=lambda item: item.path.name != "test_fidelity.py")
