@@ -1,5 +1,6 @@
 """`keyway forward` through a real sshd on this machine."""
 
+import asyncio
 import getpass
 import os
 import signal
@@ -9,7 +10,7 @@ import pytest
 from tests.cli.conftest import LOGIN, end, labels, told
 from tests.daemon.harness import until
 
-from keyway.cli.forward import READY, ssh_command
+from keyway.cli.forward import READY, _follow, ssh_command
 from keyway.config.locate import module_library, softhsm_module
 
 DEMO = "pkcs11:token=demo"
@@ -139,3 +140,15 @@ def _children(pid):
 
 def _program(pid):
     return Path(f"/proc/{pid}/exe").readlink().name
+
+
+def test_what_the_other_machine_says_at_length_is_passed_over(capsys):
+    async def scenario() -> bool:
+        script = f"head -c 300000 /dev/zero | tr '\\0' x; echo; echo {READY}"
+        talker = await asyncio.create_subprocess_exec("sh", "-c", script, stdout=asyncio.subprocess.PIPE)
+        is_ready = asyncio.Event()
+        await _follow(talker, "ready\n", is_ready)
+        return is_ready.is_set()
+
+    assert asyncio.run(scenario())
+    assert capsys.readouterr().out == "ready\n"

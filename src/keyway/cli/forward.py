@@ -167,7 +167,13 @@ async def _run(config: Config, what: Served, command: list[str], text: str) -> s
 async def _follow(ssh: Process, text: str, is_ready: asyncio.Event) -> None:
     """Say when the sockets are there, and wait until ssh ends."""
     assert ssh.stdout is not None
-    async for line in ssh.stdout:
+    while True:
+        try:
+            line = await ssh.stdout.readline()
+        except ValueError:
+            continue  # A line longer than anybody reads is passed over.
+        if not line:
+            break
         if line.decode(errors="replace").rstrip() == READY:
             is_ready.set()
             click.echo(text, nl=False)
