@@ -22,6 +22,28 @@ def test_contexts(start, home):
         three.initialize()
 
 
+def test_contexts_of_one_listener_leave_room_for_others(start, home):
+    daemon = start(
+        f'{softhsm(home)}[limits]\ncontexts = 3\n[listener.l]\naddress = "unix:{home}/l.sock"\ncontexts = 1\n'
+    )
+    with RawClient(home / "l.sock") as one, RawClient(home / "l.sock") as two, RawClient(daemon.socket) as three:
+        one.initialize()
+        assert two.call("C_Initialize", 0, b"", b"")[0] == RV.CKR_HOST_MEMORY
+        three.initialize()
+        one.good("C_Finalize")
+        two.initialize()
+
+
+def test_idle_connections_do_not_keep_the_owner_out(start, home):
+    daemon = start(softhsm(home) + '[limits]\ncontexts = 2\n[listener.l]\naddress = "tcp://127.0.0.1:0"\n')
+    (port,) = (int(e["address"].rpartition(":")[2]) for e in daemon.events("listening") if "tcp" in e["address"])
+    with contextlib.ExitStack() as idle:
+        for _ in range(70):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), 20.0))
+        until(lambda: daemon.events("connection refused"), "the limit is reached")
+        assert daemon.status()["connections"] >= 66
+
+
 def test_sessions(start, home):
     daemon = start(softhsm(home) + "[limits]\nsessions = 3\n")
     make(daemon, "demo")

@@ -159,7 +159,7 @@ async def _run(config: Config, what: Served, command: list[str], text: str) -> s
     hint = (
         ""
         if is_ready.is_set()
-        else "; if a socket could not be made there, choose another path, or remove what is there"
+        else "; if ssh says that a port forwarding failed, choose another path there, or remove what is there"
     )
     return f"ssh {describe_exit(ssh.returncode)}{hint if ssh.returncode == FAILED else ''}"
 

@@ -80,6 +80,7 @@ async def _serve(made: Callable[[], Daemon], options: ListenerOptions, reading: 
 class _Entrance:
     view: View
     name: str = NAME
+    contexts: int = 0
 
 
 class _Opening(asyncio.Protocol):

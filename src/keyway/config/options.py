@@ -84,6 +84,12 @@ class EntranceOptions(TlsOptions):
         at_least=-1,
         at_most=0x7FFFFFFF,
     )
+    contexts: int = option(
+        "Contexts at a time of clients that come this way, so that they leave some of limits.contexts to others. 0: as many as there are.",
+        0,
+        at_least=0,
+        at_most=65_536,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,10 +26,12 @@ class Entrance(Protocol):
     Attributes:
         name: Its name in the configuration.
         view: What clients see that come in here.
+        contexts: How many contexts they may have at a time; 0 for no limit but that for all.
     """
 
     name: str
     view: View
+    contexts: int
 
 
 class Connection(asyncio.Protocol):

@@ -65,6 +65,7 @@ class Listener:
         name: Its name in the configuration; empty for that of [listen].
         options: Its section of the configuration.
         view: What clients see that connect here.
+        contexts: How many contexts they may have at a time; 0 for no limit but that for all.
         address: Where it listens, with the port that was found if any would do.
     """
 
@@ -73,6 +74,7 @@ class Listener:
         self.name = name
         self.options = options
         self.view = view
+        self.contexts = options.contexts
         self.address: Address = options.address
         self._daemon = daemon
         self._socket: socket.socket | None = None

@@ -49,12 +49,14 @@ class Offer:
     Attributes:
         name: Its name in the configuration.
         view: What clients see that come this way.
+        contexts: How many contexts they may have at a time; 0 for no limit but that for all.
     """
 
     def __init__(self, daemon: Daemon, name: str, options: OfferOptions) -> None:
         """Describe it; `run` opens the connections."""
         self.name = name
         self.view = View(daemon.config, options.tokens, options.first_slot)
+        self.contexts = options.contexts
         self._daemon = daemon
         self._options = options
         self._waiting: set[OfferedConnection] = set()

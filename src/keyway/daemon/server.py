@@ -14,7 +14,7 @@ from keyway.config import Config
 from keyway.cryptoki import Version
 from keyway.daemon.backend import Backend
 from keyway.daemon.changes import Changes
-from keyway.daemon.connection import Connection
+from keyway.daemon.connection import Connection, Entrance
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import Listener
 from keyway.daemon.offer import Offer
@@ -80,7 +80,7 @@ class Daemon:
         ]
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
         self.offers = [Offer(self, name, options) for name, options in config.offers.items()]
-        self._contexts: set[str] = set()
+        self._contexts: dict[str, Entrance] = {}
         self._context_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -148,14 +148,21 @@ class Daemon:
 
     def admit(self, client: Connection, transport: asyncio.Transport) -> Peer | None:
         """Return who has connected; None if the client can't be taken."""
-        if len(self.clients) >= self.config.limits.contexts + SPARE_CONNECTIONS:
-            event(logging.WARNING, "connection refused", reason="limit of connections")
-            return None
         peer = _peer_behind(transport)
-        if peer is not None:
-            self.clients.add(client)
-            self._idle.clear()
-            self.idle_since = None
+        if peer is None:
+            return None
+        entrance = client.entrance
+        limit = self.config.limits.contexts + SPARE_CONNECTIONS
+        # Who looks after the daemon gets in when all others have filled it.
+        limit += SPARE_CONNECTIONS if peer.uid in (0, os.geteuid()) else 0
+        own_limit = entrance.contexts + SPARE_CONNECTIONS if entrance.contexts else limit
+        here = sum(other.entrance is entrance for other in self.clients) if entrance.contexts else 0
+        if len(self.clients) >= limit or here >= own_limit:
+            event(logging.WARNING, "connection refused", listener=entrance.name, reason="limit of connections")
+            return None
+        self.clients.add(client)
+        self._idle.clear()
+        self.idle_since = None
         return peer
 
     def dismiss(self, client: Connection) -> None:
@@ -170,13 +177,18 @@ class Daemon:
         """Wait until no client is connected."""
         await self._idle.wait()
 
-    def new_context(self) -> str | None:
-        """Return a name for a new context; None if there are too many."""
-        if len(self._contexts) >= self.config.limits.contexts:
+    def new_context(self, entrance: Entrance) -> str | None:
+        """Return a name for a new context; None if there are too many.
+
+        Args:
+            entrance: Where its client came in.
+        """
+        here = sum(other is entrance for other in self._contexts.values()) if entrance.contexts else 0
+        if len(self._contexts) >= self.config.limits.contexts or (entrance.contexts and here >= entrance.contexts):
             return None
         self._context_count += 1
         name = f"{os.getpid():x}-{self._context_count}"
-        self._contexts.add(name)
+        self._contexts[name] = entrance
         return name
 
     def note_reader(self, backend: str, reader: Service) -> None:
@@ -187,7 +199,7 @@ class Daemon:
 
     def end_context(self, name: str) -> None:
         """Forget a context."""
-        self._contexts.discard(name)
+        self._contexts.pop(name, None)
 
 
 def _peer_behind(transport: asyncio.Transport) -> Peer | None:

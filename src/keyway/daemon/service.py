@@ -227,7 +227,7 @@ class Service:
 
     async def _open(self, frame: Frame) -> None:
         daemon = self._daemon
-        name = daemon.new_context()
+        name = daemon.new_context(self._client.entrance)
         if name is None:
             event(logging.WARNING, "context refused", reason="limit of contexts", **self._client.facts())
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
