@@ -120,7 +120,14 @@ async def greet(host: Host, stream: socket.socket, settings: HostSettings) -> No
     """
     greeting = Greeting()
     stream.setblocking(False)
-    host.transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: greeting, sock=stream)
+    try:
+        host.transport, _ = await asyncio.get_running_loop().create_unix_connection(lambda: greeting, sock=stream)
+    except BaseException:
+        # The daemon may be told to stop just now; it shall leave no process behind.
+        stream.close()
+        host.kill()
+        await host.wait_ended(1.0)
+        raise
     greeting.serve(host)
     error = "the host speaks another version of the wire"
     try:
