@@ -6,13 +6,13 @@ import dataclasses
 import sys
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from keyway.address import Address, Tls
+from keyway.address import Address, Tcp, Tls
 from keyway.config import options
 
 TYPES: dict[Any, str] = {
@@ -25,6 +25,7 @@ TYPES: dict[Any, str] = {
     Path | None: "absolute path",
     Address: "address",
     Address | None: "address",
+    Tcp | None: "address",
     Tls: "address",
     tuple[str, ...]: "list of strings",
 }
@@ -50,8 +51,8 @@ def emit(_spec: model.Spec) -> dict[str, str]:
 def _section(field: dataclasses.Field[Any]) -> str:
     """A heading, what the section is for, and a table of its options."""
     # [backend.NAME] and [token.NAME] may be there several times, under the plural of their name in the code.
-    several = field.name.endswith("s") and field.name != "limits"
-    kind = getattr(options, f"{field.name.removesuffix('s').capitalize()}Options")
+    several = get_origin(field.type) is MappingProxyType
+    kind: Any = next(each for each in (field.type, *get_args(field.type)) if dataclasses.is_dataclass(each))
     title = f"[{field.name.removesuffix('s')}.NAME]" if several else f"[{field.name}]"
     rows = [_row(each) for each in sorted(dataclasses.fields(kind), key=lambda each: each.name in _LAST)]
     table = ["| key | type | default | |", "|---|---|---|---|", *rows]

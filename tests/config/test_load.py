@@ -97,6 +97,8 @@ def test_the_only_backend_need_not_be_named():
             r":3: backend.s.modul: unknown; known here: .*module, command, .*threads",
         ),
         ('[backend.s]\nmodule = "/m"\nthreads = 0\n', r":3: backend.s.threads: must be at least 1"),
+        ('[backend.s]\nmodule = "/m"\ncall_timeout = nan\n', r":3: backend.s.call_timeout: must be at least 0"),
+        ('[backend.s]\nmodule = "/m"\ncall_timeout = inf\n', r":3: backend.s.call_timeout: must be at most"),
         ('[backend.s]\nmodule = "/m"\nthreads = true\n', r":3: backend.s.threads: must be an integer"),
         ('[backend.s]\nmodule = "/m"\nisolation = "x"\n', r":3: backend.s.isolation: must be one of: client"),
         ('[backend.s]\nmodule = "/m"\nenvironment = {A = 1}\n', r":3: backend.s.environment: must be a table of str"),

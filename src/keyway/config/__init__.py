@@ -9,10 +9,12 @@ from keyway.config.options import (
     ListenerOptions,
     ListenOptions,
     LogOptions,
+    MetricsOptions,
     OfferOptions,
     TlsOptions,
     TokenOptions,
 )
+from keyway.config.pools import MemberOptions, error_classes_of, members_of
 
 __all__ = [
     "BackendOptions",
@@ -22,10 +24,14 @@ __all__ = [
     "ListenOptions",
     "ListenerOptions",
     "LogOptions",
+    "MemberOptions",
+    "MetricsOptions",
     "OfferOptions",
     "TlsOptions",
     "TokenOptions",
+    "error_classes_of",
     "load",
+    "members_of",
     "missing_modules",
     "parse",
 ]

@@ -1,6 +1,11 @@
 """What is wrong with a configuration."""
 
-__all__ = ["ConfigError"]
+from collections.abc import Callable
+
+__all__ = ["ConfigError", "Wrong"]
+
+Wrong = Callable[[tuple[str, ...], str], None]
+"""Takes the path of a key and what is wrong with it."""
 
 
 class ConfigError(Exception):

@@ -12,6 +12,7 @@ from keyway.config.options import (
     ListenerOptions,
     ListenOptions,
     LogOptions,
+    MetricsOptions,
     OfferOptions,
     TokenOptions,
 )
@@ -50,7 +51,7 @@ def parse(text: str, name: str = "configuration") -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{name}: not TOML: {error}"]) from error
     reader = Reader(text, name)
-    reader.only_keys(document, (), ("listen", "listener", "offer", "backend", "token", "log", "limits"))
+    reader.only_keys(document, (), ("listen", "listener", "offer", "backend", "token", "log", "metrics", "limits"))
     config = Config(
         listen=reader.section(ListenOptions, document, ("listen",)),
         backends=MappingProxyType(dict(reader.named_sections(BackendOptions, document, "backend"))),
@@ -58,6 +59,7 @@ def parse(text: str, name: str = "configuration") -> Config:
         listeners=MappingProxyType(dict(reader.named_sections(ListenerOptions, document, "listener"))),
         offers=MappingProxyType(dict(reader.named_sections(OfferOptions, document, "offer"))),
         log=reader.section(LogOptions, document, ("log",)),
+        metrics=reader.section(MetricsOptions, document, ("metrics",)),
         limits=reader.section(LimitOptions, document, ("limits",)),
     )
     if not config.backends and not reader.problems:

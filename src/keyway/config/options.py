@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from keyway.address import Address, Tls, Unix
+from keyway.address import Address, Tcp, Tls, Unix
 
 __all__ = [
     "BackendOptions",
@@ -18,6 +18,7 @@ __all__ = [
     "ListenOptions",
     "ListenerOptions",
     "LogOptions",
+    "MetricsOptions",
     "OfferOptions",
     "TlsOptions",
     "TokenOptions",
@@ -221,18 +222,31 @@ class BackendOptions(TlsOptions):
         at_least=0,
         at_most=86_400,
     )
+    error_classes: MappingProxyType[str, str] = option(
+        "Pools: what the vendor's own return values mean. Keys are numbers (0x80000383) or names of the standard, which changes what a pool "
+        "takes them for; values are lost (the token can't be reached), session (the session is gone, the token is not), busy (later, or "
+        "elsewhere) and caller (no fault of the token).",
+        {},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenOptions:
-    """A token of a backend that clients see, in a slot of its own. Without any such section they see all slots of all backends."""
+    """A token that clients see, in a slot of its own: one of a backend, or a pool, several with the same keys that are seen as one. Without any such section clients see all slots of all backends."""
 
-    backend: str = option("Name of the backend. May be left out when there is only one.", "")
-    uri: str = option("PKCS #11 URI (RFC 7512) that the token must match, such as pkcs11:token=demo;serial=01.", "")
-    label: str = option("Label that the token must have.", "")
-    serial: str = option("Serial number that the token must have.", "")
+    backend: str = option("Name of the backend. May be left out when there is only one. Not for a pool.", "")
+    uri: str = option(
+        "PKCS #11 URI (RFC 7512) that the token must match, such as pkcs11:token=demo;serial=01. Not for a pool.", ""
+    )
+    label: str = option(
+        "Label that the token must have. For a pool: label that it shows, up to 32 bytes. Empty: NAME.", ""
+    )
+    serial: str = option(
+        "Serial number that the token must have. For a pool: serial number that it shows, up to 16 bytes. Empty: a number made from NAME.",
+        "",
+    )
     backend_slot: int = option(
-        "Slot ID in the module. -1: any. Many modules number their slots anew, so prefer label or serial.",
+        "Slot ID in the module. -1: any. Many modules number their slots anew, so prefer label or serial. Not for a pool.",
         -1,
         at_least=-1,
     )
@@ -242,6 +256,62 @@ class TokenOptions:
         at_least=-1,
         at_most=0x7FFFFFFF,
     )
+    members: tuple[str, ...] = option(
+        "Makes the token a pool: PKCS #11 URIs of the tokens that belong to it, such as pkcs11:token=vault?backend=hsm1. Behind the question mark, "
+        "joined by &: backend=NAME, which may be left out when there is only one; name=MEMBER, what the member is called, by default like its backend; "
+        "weight=N, 1 to 1000, its share when calls are balanced, by default 1; standby=yes: it serves only when no other member can.",
+        (),
+    )
+    policy: str = option(
+        "Pools: who serves. failover: the first member in the order of the file that can. balance: all that can, each by its weight.",
+        "failover",
+        choices=("failover", "balance"),
+    )
+    writes: str = option(
+        "Pools: whether clients may change objects on the token. deny: no. first: yes, on the member that serves, and keeping the others the same is up to you. "
+        "all: yes, on all members.",
+        "deny",
+        choices=("deny", "first", "all"),
+    )
+    quorum: int = option(
+        "Pools: on how many members a change must have been made for the call to succeed. 0: on all members.",
+        0,
+        at_least=0,
+    )
+    wrapping_key: str = option(
+        "Pools with writes = all: label of a secret key that each member has. Keys that are made in one member are copied to the others wrapped under it.",
+        "",
+    )
+    deadline: float = option(
+        "Pools: seconds that a call may take, with all members that it is tried on.", 2.0, at_least=0.1, at_most=600
+    )
+    long_deadline: float = option(
+        "Pools: the same for calls that take longer, such as generating and deriving keys, C_InitToken and logins.",
+        120.0,
+        at_least=0.1,
+        at_most=86_400,
+    )
+    journal: int = option(
+        "Pools: bytes of a multi-part operation that are kept for each session, so that another member can go on with it. 0: none.",
+        1_048_576,
+        at_least=0,
+        at_most=1_073_741_824,
+    )
+    remember_pin: bool = option(
+        "Pools: whether a client's PIN is kept in memory as long as the client is logged in, to log in at another member. Without it a client that loses "
+        "its member must log in again.",
+        True,
+    )
+    pin_file: Path | None = option(
+        "Pools: file with the user PIN, for the gateway itself: to check members, and to log in clients that give no PIN. It must be a regular file "
+        "that others can't read.",
+        None,
+    )
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether this is a pool."""
+        return bool(self.members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,6 +330,17 @@ class LogOptions:
     level: str = option("The least severe messages to write.", "info", choices=("debug", "info", "warning", "error"))
     format: str = option(
         "console for people, json for programs: one object a line.", "console", choices=("console", "json")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsOptions:
+    """Where monitoring asks, by HTTP: /metrics for Prometheus, /health and /ready."""
+
+    address: Tcp | None = option("Where: tcp://127.0.0.1:9464. Without it nobody listens.", None)
+    insecure: bool = option(
+        "Whether the address may be outside loopback: everybody who can connect there sees names of tokens and how much they are used.",
+        False,
     )
 
 
@@ -297,4 +378,5 @@ class Config:
     listeners: MappingProxyType[str, ListenerOptions] = field(default_factory=lambda: MappingProxyType({}))
     offers: MappingProxyType[str, OfferOptions] = field(default_factory=lambda: MappingProxyType({}))
     log: LogOptions = field(default_factory=LogOptions)
+    metrics: MetricsOptions = field(default_factory=MetricsOptions)
     limits: LimitOptions = field(default_factory=LimitOptions)

@@ -7,13 +7,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from keyway.address import Address, Tls
+from keyway.address import Address, Tcp, Tls
 from keyway.address import parse as parse_address
 from keyway.config.lines import line_of
 
-__all__ = ["Reader"]
+__all__ = ["NAME_RULE", "Reader", "is_name"]
 
-NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+NAME_RULE: Final = "a name has letters, digits, '-', '_' and '.' only"
+_NAME_CHARACTERS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be a name in the configuration: of a section, or of what a section names."""
+    return bool(text) and _NAME_CHARACTERS.issuperset(text)
 
 
 class _Kind(NamedTuple):
@@ -34,6 +40,12 @@ def _path(text: str) -> Path:
     if not Path(text).is_absolute():
         raise ValueError("must be an absolute path")
     return Path(text)
+
+
+def _tcp(text: str) -> Tcp:
+    if not isinstance(address := parse_address(text), Tcp):
+        raise ValueError("must be tcp://host:port")
+    return address
 
 
 def _tls(text: str) -> Tls:
@@ -58,6 +70,7 @@ KINDS: Final[Mapping[Any, _Kind]] = {
     Path | None: _PATH,
     Address: _ADDRESS,
     Address | None: _ADDRESS,
+    Tcp | None: _Kind("an address (a string)", _is_text, _tcp),
     Tls: _Kind("an address (a string)", _is_text, _tls),
     tuple[str, ...]: _Kind(
         "a list of strings",
@@ -105,8 +118,8 @@ class Reader:
         for name, section in table.items():
             if not isinstance(section, dict):
                 self.wrong((key, name), f"must be a section [{key}.{name}]")
-            elif not name or not NAME_CHARACTERS.issuperset(name):
-                self.wrong((key, name), "a name has letters, digits, '-', '_' and '.' only")
+            elif not is_name(name):
+                self.wrong((key, name), NAME_RULE)
             else:
                 yield name, self.section(kind, table, (key, name), section)
 
@@ -138,7 +151,7 @@ class Reader:
             self.wrong(path, "must not hold a zero character")
         elif (choices := each.metadata["choices"]) and value not in choices:
             self.wrong(path, f"must be one of: {', '.join(choices)}")
-        elif (least := each.metadata["at_least"]) is not None and value < least:
+        elif (least := each.metadata["at_least"]) is not None and not value >= least:  # Neither is nan.
             self.wrong(path, f"must be at least {least}")
         elif (most := each.metadata["at_most"]) is not None and value > most:
             self.wrong(path, f"must be at most {most}")

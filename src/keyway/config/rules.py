@@ -1,33 +1,31 @@
 """What options and sections say of one another."""
 
 import dataclasses
-from collections.abc import Callable
 from types import MappingProxyType
 from typing import Final
 
 from keyway.address import Address, Inherited, Tcp, Tls
+from keyway.config.errors import Wrong
 from keyway.config.options import (
     BackendOptions,
     Config,
     EntranceOptions,
     ListenerOptions,
+    MetricsOptions,
     OfferOptions,
     TlsOptions,
     TokenOptions,
 )
-from keyway.cryptoki import Uri, UriError
+from keyway.config.pools import check_error_classes, pool
+from keyway.config.uris import token_uri
 
 __all__ = ["completed"]
-
-Wrong = Callable[[tuple[str, ...], str], None]
-"""Takes the path of a key and what is wrong with it."""
 
 MODULE_SPARES: Final = 2
 _SOURCES: Final = ("module", "command", "address", "offered")
 _MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking")
 _WRITE_PROTECTED: Final = "write-protected"
 """The attribute of p11-kit's that a URI in `tokens` may have in its query."""
-_OF_MODULES: Final = ("library_manufacturer", "library_description", "library_version", "module_name", "module_path")
 
 
 def completed(config: Config, wrong: Wrong) -> Config:
@@ -42,6 +40,7 @@ def completed(config: Config, wrong: Wrong) -> Config:
     for name, offer in config.offers.items():
         _check_offer(offer, ("offer", name), wrong)
     _check_offered(config, wrong)
+    _check_metrics(config.metrics, ("metrics",), wrong)
     backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
     return dataclasses.replace(config, backends=MappingProxyType(backends), tokens=_tokens(config, wrong))
 
@@ -62,7 +61,13 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
 
 def _check_filter(options: EntranceOptions, path: tuple[str, ...], wrong: Wrong) -> None:
     for text in options.tokens:
-        _check_uri(text, (*path, "tokens"), wrong, may_protect=True)
+        try:
+            uri = token_uri(text, (_WRITE_PROTECTED,))
+        except ValueError as error:
+            wrong((*path, "tokens"), str(error))
+            continue
+        if [value for _, value in uri.vendor_query] not in ([], ["yes"], ["no"]):
+            wrong((*path, "tokens"), f"{_WRITE_PROTECTED} is yes or no")
 
 
 def _check_offered(config: Config, wrong: Wrong) -> None:
@@ -80,6 +85,14 @@ def _check_offer(offer: OfferOptions, path: tuple[str, ...], wrong: Wrong) -> No
             wrong(path, f"{name} is missing")
 
 
+def _check_metrics(metrics: MetricsOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    if metrics.address is not None and not metrics.address.is_loopback and not metrics.insecure:
+        wrong(
+            (*path, "address"),
+            "plain HTTP outside loopback lets others see the names of tokens: say insecure = true if they may",
+        )
+
+
 def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> BackendOptions:
     given = [name for name in _SOURCES if getattr(backend, name)]
     if len(given) != 1:
@@ -91,6 +104,7 @@ def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> Ba
             wrong((*path, "address"), "systemd: is for listeners only")
         _check_plain(address, backend.insecure, path, wrong)
     _check_files(backend, path, wrong, has_tls=isinstance(address, Tls))
+    check_error_classes(backend, path, wrong)
     if isinstance(address, Tls) and backend.ca is None:
         wrong(path, "ca is missing: without it nobody knows who answers")
     for each in dataclasses.fields(BackendOptions):
@@ -122,42 +136,34 @@ def _check_files(options: TlsOptions, path: tuple[str, ...], wrong: Wrong, *, ha
         wrong((*path, "crl"), "needs ca")
 
 
-def _check_uri(text: str, path: tuple[str, ...], wrong: Wrong, *, may_protect: bool = False) -> None:
-    try:
-        uri = Uri.parse(text)
-    except UriError as error:
-        wrong(path, f"no PKCS #11 URI: {error}")
-        return
-    if uri.names_object:
-        wrong(path, "names an object, not a token")
-    elif uri.pin_value is not None or uri.pin_source is not None:
-        wrong(path, "must not hold a PIN")
-    elif any(getattr(uri, name) is not None for name in _OF_MODULES):
-        wrong(path, "names a module, not a token")
-    elif others := [name for name, _ in uri.vendor_query if not (may_protect and name == _WRITE_PROTECTED)]:
-        wrong(path, f"{others[0]} is not known here")
-    elif [value for _, value in uri.vendor_query] not in ([], ["yes"], ["no"]):
-        wrong(path, f"{_WRITE_PROTECTED} is yes or no")
-
-
 def _tokens(config: Config, wrong: Wrong) -> MappingProxyType[str, TokenOptions]:
     tokens: dict[str, TokenOptions] = {}
     slots: dict[int, str] = {}
     for name, token in config.tokens.items():
-        path = ("token", name)
-        if not token.backend and len(config.backends) == 1:
-            token = dataclasses.replace(token, backend=next(iter(config.backends)))
-        if not token.backend:
-            wrong(path, "backend is missing, and there are several")
-        elif token.backend not in config.backends:
-            wrong((*path, "backend"), f"there is no section [backend.{token.backend}]")
-        if not (token.uri or token.label or token.serial or token.backend_slot >= 0):
-            wrong(path, "one of uri, label, serial and backend_slot is needed")
-        if token.uri:
-            _check_uri(token.uri, (*path, "uri"), wrong)
+        token = pool(name, token, config, wrong)
+        if not token.is_pool:
+            token = _plain_token(name, token, config, wrong)
         if token.slot in slots:
-            wrong((*path, "slot"), f"slot {token.slot} is also that of token.{slots[token.slot]}")
+            wrong(("token", name, "slot"), f"slot {token.slot} is also that of token.{slots[token.slot]}")
         if token.slot >= 0:
             slots[token.slot] = name
         tokens[name] = token
     return MappingProxyType(tokens)
+
+
+def _plain_token(name: str, token: TokenOptions, config: Config, wrong: Wrong) -> TokenOptions:
+    path = ("token", name)
+    if not token.backend and len(config.backends) == 1:
+        token = dataclasses.replace(token, backend=next(iter(config.backends)))
+    if not token.backend:
+        wrong(path, "backend is missing, and there are several")
+    elif token.backend not in config.backends:
+        wrong((*path, "backend"), f"there is no section [backend.{token.backend}]")
+    if not (token.uri or token.label or token.serial or token.backend_slot >= 0):
+        wrong(path, "one of uri, label, serial and backend_slot is needed; or members, for a pool")
+    if token.uri:
+        try:
+            token_uri(token.uri)
+        except ValueError as error:
+            wrong((*path, "uri"), str(error))
+    return token
