@@ -71,7 +71,7 @@ async def _serve(made: Callable[[], Daemon], options: ListenerOptions, reading: 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     daemon = made()
     async with running(daemon, told):
-        opening = _Opening(daemon, _Entrance(View(daemon.config, options.tokens, options.first_slot)))
+        opening = _Opening(daemon, _Entrance(daemon.view(options)))
         DescriptorTransport(reading, writing, opening)
         await stopped(told, opening.wait_ended())
 

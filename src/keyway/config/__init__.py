@@ -5,6 +5,7 @@ from keyway.config.load import load, missing_modules, parse
 from keyway.config.options import (
     BackendOptions,
     Config,
+    EntranceOptions,
     LimitOptions,
     ListenerOptions,
     ListenOptions,
@@ -20,6 +21,7 @@ __all__ = [
     "BackendOptions",
     "Config",
     "ConfigError",
+    "EntranceOptions",
     "LimitOptions",
     "ListenOptions",
     "ListenerOptions",

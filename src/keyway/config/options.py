@@ -14,6 +14,7 @@ from keyway.address import Address, Tcp, Tls, Unix
 __all__ = [
     "BackendOptions",
     "Config",
+    "EntranceOptions",
     "LimitOptions",
     "ListenOptions",
     "ListenerOptions",

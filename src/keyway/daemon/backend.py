@@ -17,7 +17,7 @@ from keyway.backend.turns import Turns
 from keyway.config import BackendOptions
 from keyway.cryptoki import Null, call_named
 from keyway.cryptoki.constants import CKF_OS_LOCKING_OK
-from keyway.daemon.link import Link, LinkLost
+from keyway.daemon.link import Caller, LinkLost
 from keyway.daemon.sources import source_of
 from keyway.observe.log import event
 from keyway.wire.codec import encode_request
@@ -91,7 +91,7 @@ class Backend:
         except StreamError as error:
             raise BackendError(str(error)) from error
 
-    async def initialise(self, link: Link) -> None:
+    async def initialise(self, link: Caller) -> None:
         """Call C_Initialize of the module.
 
         Raises:

@@ -5,19 +5,52 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from keyway.cryptoki import call_named, rv_name
-from keyway.daemon.backend import Backend, BackendError
-from keyway.daemon.link import Link, LinkLost, Owner
+from keyway.daemon.backend import BackendError
+from keyway.daemon.link import Caller, Link, LinkLost, Owner
 from keyway.observe.log import event
 
 if TYPE_CHECKING:
+    from keyway.backend.stream import Stream
+    from keyway.backend.turns import Turns
+    from keyway.config import BackendOptions
     from keyway.gateway.context import Context
 
-__all__ = ["Binding"]
+__all__ = ["Binding", "Home"]
 
 _FINALIZE: Final = call_named("C_Finalize").number
+
+
+class Home(Protocol):
+    """Where a context's streams lead: a backend, or a pool, which stands in the place of one.
+
+    Attributes:
+        name: The backend's name.
+        options: Its section of the configuration.
+        turns: At what its streams can't do at the same time.
+        crashes: Streams that ended while a client had them.
+    """
+
+    name: str
+    options: BackendOptions
+    turns: Turns
+    crashes: int
+
+    async def stream(self) -> Stream:
+        """Return a stream that is ready for C_Initialize; it belongs to the caller.
+
+        Raises:
+            BackendError: There is none to be had.
+        """
+
+    async def initialise(self, link: Caller) -> None:
+        """Call C_Initialize of the module.
+
+        Raises:
+            BackendError: It failed, or did not return in time; then the stream is cut off.
+        """
 
 
 class Binding:
@@ -29,9 +62,7 @@ class Binding:
         links: Its streams by the backend's name; a backend that is not reached has none.
     """
 
-    def __init__(
-        self, context: Context, backends: Mapping[str, Backend], owner: Owner, name: str, ending: float
-    ) -> None:
+    def __init__(self, context: Context, backends: Mapping[str, Home], owner: Owner, name: str, ending: float) -> None:
         """Join a context with nothing yet.
 
         Args:
@@ -71,7 +102,7 @@ class Binding:
                         raise
             return await self._try(home)
 
-    async def _try(self, home: Backend) -> Link:
+    async def _try(self, home: Home) -> Link:
         link = Link(await home.stream(), self._owner)
         if self._closed:
             # Nobody is left to end it.

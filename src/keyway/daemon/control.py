@@ -37,6 +37,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "connections": len(daemon.clients),
         "tracers": len(daemon.tracing),
         "backends": {name: backend.status() for name, backend in daemon.backends.items()},
+        "pools": {name: pool.status() for name, pool in daemon.pools.items()},
         "offers": {offer.name: offer.status() for offer in daemon.offers},
         "contexts": [
             {

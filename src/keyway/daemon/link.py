@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keyway.backend.stream import Stream
     from keyway.backend.turns import Turn
 
-__all__ = ["OWN_IDS", "Frame", "Link", "LinkLost", "Owner", "Tracked", "call_name", "reply_frame"]
+__all__ = ["OWN_IDS", "Caller", "Frame", "Link", "LinkLost", "Owner", "Tracked", "call_name", "reply_frame"]
 
 Frame = tuple[int, int, int, int, int, int]
 """A header as the struct gives it: length, call, flags, id, target, object. A plain tuple: a class would cost more than the look."""
@@ -27,6 +27,25 @@ OWN_IDS: Final = 0x6B65_7977_6179_0000
 
 class LinkLost(Exception):
     """The host ended before it answered."""
+
+
+class Caller(Protocol):
+    """A stream on which calls are made for the daemon itself.
+
+    Attributes:
+        name: The backend's name.
+        host: What is at the other end.
+    """
+
+    name: str
+    host: Stream
+
+    async def call(self, number: int, body: bytes, target: int = 0) -> tuple[int, bytes]:
+        """Make a call and return RV and body of the reply.
+
+        Raises:
+            LinkLost: The host ended first.
+        """
 
 
 class Owner(Protocol):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 from keyway.backend.greeting import describe_error
 from keyway.daemon.client import ClientConnection
-from keyway.daemon.view import View
 from keyway.observe.log import event
 from keyway.transport.connect import connect
 from keyway.transport.errors import AddressError, ConnectError, TlsError
@@ -55,7 +54,7 @@ class Offer:
     def __init__(self, daemon: Daemon, name: str, options: OfferOptions) -> None:
         """Describe it; `run` opens the connections."""
         self.name = name
-        self.view = View(daemon.config, options.tokens, options.first_slot)
+        self.view = daemon.view(options)
         self.contexts = options.contexts
         self._daemon = daemon
         self._options = options

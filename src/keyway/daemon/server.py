@@ -10,14 +10,16 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from keyway.config import Config
+from keyway.config import Config, EntranceOptions, members_of
 from keyway.cryptoki import Version
 from keyway.daemon.backend import Backend
+from keyway.daemon.binding import Home
 from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection, Entrance
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import Listener
 from keyway.daemon.offer import Offer
+from keyway.daemon.pool.pool import Pool
 from keyway.daemon.service import Service
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
@@ -37,6 +39,8 @@ class Daemon:
     Attributes:
         config: The configuration.
         backends: The backends by name.
+        pools: The pools by the token's name.
+        homes: Both, by what clients' streams know them by.
         tasks: What runs beside the loop's callbacks.
         changes: Who is told of changed objects.
         tracing: Who is shown the calls that pass.
@@ -74,11 +78,16 @@ class Daemon:
         self.tracing = Tracing(self)
         self.clients: set[Connection] = set()
         own = {"": config.listen.as_listener()} if config.listen is not None else {}
-        self.listeners = [
-            Listener(self, name, options, View(config, options.tokens, options.first_slot))
-            for name, options in {**own, **config.listeners}.items()
-        ]
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
+        self.pools = {
+            name: Pool(name, token, members_of(token, config), self.backends, self.tasks, config.limits.ending)
+            for name, token in config.tokens.items()
+            if token.is_pool
+        }
+        self.homes: dict[str, Home] = {**self.backends, **{pool.name: pool for pool in self.pools.values()}}
+        self.listeners = [
+            Listener(self, name, options, self.view(options)) for name, options in {**own, **config.listeners}.items()
+        ]
         self.offers = [Offer(self, name, options) for name, options in config.offers.items()]
         self._contexts: dict[str, Entrance] = {}
         self._context_count = 0
@@ -100,6 +109,8 @@ class Daemon:
             raise
         for backend in self.backends.values():
             self.tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
+        for pool in self.pools.values():
+            self.tasks.start(pool.run(), pool.name)
         for offer in self.offers:
             self.tasks.start(offer.run(), f"offer {offer.name}")
         self.tasks.start(Janitor(self).run(), "janitor")
@@ -128,6 +139,15 @@ class Daemon:
         for backend in self.backends.values():
             await backend.close()
         event(logging.INFO, "stopped")
+
+    def view(self, options: EntranceOptions) -> View:
+        """Return what clients see who come in somewhere.
+
+        Args:
+            options: The section of the configuration that says where.
+        """
+        pools = {pool.name: pool for pool in self.pools.values()}
+        return View(self.config, pools, options.tokens, options.first_slot)
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

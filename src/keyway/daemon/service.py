@@ -233,8 +233,8 @@ class Service:
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
             return
         view = self._view
-        context = Context(tuple(daemon.backends), view.start(), daemon.config.limits.sessions)
-        self.binding = binding = Binding(context, daemon.backends, self, name, daemon.config.limits.ending)
+        context = Context(view.homes, view.start(), daemon.config.limits.sessions)
+        self.binding = binding = Binding(context, daemon.homes, self, name, daemon.config.limits.ending)
         self.name = name
         if view.has_own_slots:
             try:
@@ -286,7 +286,7 @@ class Service:
         exclusive = TURNS.get(frame[1])
         turn = None
         if link is not None and exclusive is not None:
-            turn = self._daemon.backends[decision.backend].turns.take_nowait(exclusive)
+            turn = self._daemon.homes[decision.backend].turns.take_nowait(exclusive)
         if link is None or (exclusive is not None and turn is None):
             self._hold(self._send_late(binding, decision, route, frame, data), frame)
             return
@@ -317,7 +317,7 @@ class Service:
         exclusive = TURNS.get(frame[1])
         turn = None
         if exclusive is not None:
-            turn = await self._daemon.backends[decision.backend].turns.take(exclusive)
+            turn = await self._daemon.homes[decision.backend].turns.take(exclusive)
         try:
             if binding is not self.binding:
                 pass  # The client has gone, or ended the context.
@@ -355,7 +355,7 @@ class Service:
                 self._answer(frame, refusal)
                 return
         if frame[1] == READ_AHEAD:
-            if not self._daemon.backends[link.name].options.read_ahead:
+            if not self._daemon.homes[link.name].options.read_ahead:
                 self._answer(frame, Answer(RV.CKR_FUNCTION_NOT_SUPPORTED))
                 return
             self._daemon.note_reader(link.name, self)

@@ -5,7 +5,7 @@ from typing import Final
 
 from keyway.cryptoki import RV, Numbers, Room, SlotInfo, TokenInfo, Value, call_named
 from keyway.cryptoki.constants import CKF_TOKEN_PRESENT
-from keyway.daemon.link import Link
+from keyway.daemon.link import Caller
 from keyway.gateway.slots import BackendSlot, SeenSlot
 from keyway.wire.codec import decode_reply, encode_request
 
@@ -15,7 +15,7 @@ MAX_SLOTS: Final = 4096
 """Slots of one module that are asked for; more make no sense, and each costs two calls."""
 
 
-async def survey(link: Link) -> list[SeenSlot]:
+async def survey(link: Caller) -> list[SeenSlot]:
     """Return the slots that the module at the other end has.
 
     Raises:
@@ -27,7 +27,7 @@ async def survey(link: Link) -> list[SeenSlot]:
     return [each for each in seen if each is not None]
 
 
-async def _seen(link: Link, slot: int) -> SeenSlot | None:
+async def _seen(link: Caller, slot: int) -> SeenSlot | None:
     info = await _ask(link, "C_GetSlotInfo", (True,), slot)
     if not isinstance(info, SlotInfo):
         return None
@@ -35,7 +35,7 @@ async def _seen(link: Link, slot: int) -> SeenSlot | None:
     return SeenSlot(BackendSlot(link.name, slot), info, token if isinstance(token, TokenInfo) else None)
 
 
-async def _slots(link: Link) -> tuple[int, ...]:
+async def _slots(link: Caller) -> tuple[int, ...]:
     # The call without a buffer is the one that makes a module look for new slots.
     counted = await _ask(link, "C_GetSlotList", (0, Room(0, False)))
     if not isinstance(counted, Numbers) or not counted.count:
@@ -44,7 +44,7 @@ async def _slots(link: Link) -> tuple[int, ...]:
     return listed.data or () if isinstance(listed, Numbers) else ()
 
 
-async def _ask(link: Link, name: str, values: tuple[Value, ...], slot: int = 0) -> Value:
+async def _ask(link: Caller, name: str, values: tuple[Value, ...], slot: int = 0) -> Value:
     call = call_named(name)
     rv, body = await link.call(call.number, encode_request(call, values).body, slot)
     if rv != RV.CKR_OK:

@@ -3,29 +3,35 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from keyway.observe.log import event
 
 __all__ = ["Tasks"]
 
 
+_T = TypeVar("_T")
+
+
 class Tasks:
     """Keeps tasks until they are done, and reports those that fail."""
 
     def __init__(self) -> None:
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def start(
+        self, work: Coroutine[Any, Any, _T], name: str, expected: tuple[type[Exception], ...] = ()
+    ) -> asyncio.Task[_T]:
         """Run a coroutine in the running loop.
 
         Args:
             work: What to do; an exception that leaves it is a defect, and logged as one.
             name: What to call it in the log.
+            expected: Exceptions that are no defects: whoever waits for the task gets them.
         """
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(lambda done: self._done(done, expected))
         return task
 
     async def stop(self) -> None:
@@ -35,9 +41,9 @@ class Tasks:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Any], expected: tuple[type[Exception], ...]) -> None:
         self._running.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, expected):
             event(
                 logging.ERROR, "internal error", task=task.get_name(), error=type(error).__name__, where=_place(error)
             )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import Uri
 from keyway.daemon.backend import BackendError
 from keyway.daemon.link import Link, LinkLost
+from keyway.daemon.pool.names import HOME
 from keyway.daemon.survey import survey
 from keyway.gateway.selection import Selection, TokenFilter
 from keyway.gateway.slots import (
@@ -29,6 +30,7 @@ from keyway.wire.errors import WireError
 if TYPE_CHECKING:
     from keyway.config import Config
     from keyway.daemon.binding import Binding
+    from keyway.daemon.pool.pool import Pool
 
 __all__ = ["View"]
 
@@ -39,13 +41,17 @@ class View:
     Attributes:
         has_own_slots: Whether clients see the only backend's slots as they are.
         rules: The configured tokens.
+        homes: Names of the backends and pools that clients use, the first of which is asked about what belongs to none of them.
     """
 
-    def __init__(self, config: Config, tokens: tuple[str, ...] = (), first_slot: int = -1) -> None:
+    def __init__(
+        self, config: Config, pools: Mapping[str, Pool], tokens: tuple[str, ...] = (), first_slot: int = -1
+    ) -> None:
         """Prepare the view of those who come in at one place.
 
         Args:
             config: The configuration.
+            pools: The pools by what they are called among the backends.
             tokens: PKCS #11 URIs of the tokens that they see; none for all.
             first_slot: Number of their first slot; -1 for the numbers that the slots have anyway.
         """
@@ -54,7 +60,9 @@ class View:
         self._numbered = _numbered(config, self.rules)
         self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
         self._told: set[object] = set()
+        self._pools = pools
         self._first = next(iter(config.backends))
+        self.homes: Final = tuple({rule.backend: None for rule in self.rules}) or tuple(config.backends)
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
 
     def is_news(self, fact: object) -> bool:
@@ -72,6 +80,7 @@ class View:
         wanted = {rule.backend for rule in self.rules} or self._timeouts.keys()
         answers = await asyncio.gather(*(self._look_at(binding, name) for name in self._timeouts if name in wanted))
         seen = [each for answer in answers for each in answer]
+        seen += [await pool.seen() for home, pool in self._pools.items() if home in wanted]
         before = binding.context.slots
         return self._selection.of(self._numbered(seen), before.given if isinstance(before, VirtualSlots) else {})
 
@@ -102,9 +111,20 @@ def _rules(config: Config) -> Iterable[TokenRule]:
     taken = {token.slot for token in config.tokens.values()}
     free = (number for number in range(len(config.tokens) * 2 + 1) if number not in taken)
     for name, token in config.tokens.items():
+        number = token.slot if token.slot >= 0 else next(free)
+        if token.is_pool:
+            yield TokenRule(
+                name=name,
+                number=number,
+                backend=HOME.format(name),
+                label=token.label,
+                serial=token.serial,
+                is_protected=token.writes == "deny",
+            )
+            continue
         yield TokenRule(
             name=name,
-            number=token.slot if token.slot >= 0 else next(free),
+            number=number,
             backend=token.backend,
             backend_slot=token.backend_slot if token.backend_slot >= 0 else None,
             label=token.label or None,

@@ -81,7 +81,7 @@ class Selection:
         if not self.filters:
             return slot
         deciding = next((each for each in self.filters if each.matches(slot)), None)
-        return None if deciding is None else replace(slot, is_protected=deciding.is_protected)
+        return None if deciding is None else replace(slot, is_protected=slot.is_protected or deciding.is_protected)
 
     def _given(self, numbers: Iterable[int], before: Mapping[int, int]) -> Mapping[int, int]:
         given = dict(before)

@@ -61,6 +61,7 @@ class TokenRule:
         label: The token's label.
         serial: The token's serial number.
         uri: A PKCS #11 URI that matches slot and token.
+        is_protected: Whether clients may not change what is on it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class TokenRule:
     label: str | None = None
     serial: str | None = None
     uri: Uri | None = None
+    is_protected: bool = False
 
     def fits(self, seen: SeenSlot) -> bool:
         """Tell whether a slot of a backend is the one meant."""
@@ -182,7 +184,7 @@ class VirtualSlots:
 
 def chosen_slots(rules: Iterable[TokenRule], seen: Sequence[SeenSlot]) -> VirtualSlots:
     """Return a slot for each configured token. The first slot that fits is taken."""
-    return VirtualSlots({rule.number: Slot(next(filter(rule.fits, seen), rule)) for rule in rules})
+    return VirtualSlots({rule.number: Slot(next(filter(rule.fits, seen), rule), rule.is_protected) for rule in rules})
 
 
 def own_slots(seen: Iterable[SeenSlot]) -> VirtualSlots:

@@ -1,0 +1,166 @@
+"""The objects of a member as one context sees them: enumerated, and named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from itertools import count
+from time import monotonic
+from typing import Final
+
+from keyway.cryptoki import (
+    ATTRIBUTE_KINDS,
+    RV,
+    Attribute,
+    AttributeKind,
+    Numbers,
+    ObjectsRoom,
+    RoomBytes,
+    RoomNumbers,
+    Template,
+    call_named,
+)
+from keyway.cryptoki.constants import CKA_VALUE
+from keyway.daemon.pool.lane import Lane, Reply
+from keyway.gateway.pool.identity import IDENTITY_QUERY, Facts, facts_of, wants_value
+from keyway.wire.codec import decode_reply, encode_request
+from keyway.wire.errors import WireError
+
+__all__ = ["Refused", "find", "list_objects"]
+
+_OPEN: Final = call_named("C_OpenSession")
+_CLOSE: Final = call_named("C_CloseSession")
+_FIND_INIT: Final = call_named("C_FindObjectsInit")
+_FIND: Final = call_named("C_FindObjects")
+_FIND_FINAL: Final = call_named("C_FindObjectsFinal")
+_READ: Final = call_named("C_GetAttributeValue")
+
+_HANDLES: Final = count(0x6B65_7977_0000_0001)
+"""Handles of the sessions in which objects are listed. Clients count from small numbers."""
+_AT_ONCE: Final = 1024
+"""Handles that are asked for in one call."""
+_PIPELINED: Final = 64
+"""Objects that are asked at a time."""
+_ROOM: Final = 8192
+"""Bytes of an attribute that there is room for. What is longer identifies nothing."""
+
+
+class Refused(Exception):
+    """A call that the pool made for itself was refused.
+
+    Attributes:
+        rv: The RV.
+    """
+
+    def __init__(self, rv: int) -> None:
+        super().__init__(f"RV {rv:#x}")
+        self.rv = rv
+
+
+def _room(attribute: int) -> Attribute:
+    is_number = ATTRIBUTE_KINDS.get(attribute) is AttributeKind.ULONG
+    return Attribute(attribute, RoomNumbers(1) if is_number else RoomBytes(_ROOM))
+
+
+_IDENTITY: Final = encode_request(_READ, (0, tuple(map(_room, IDENTITY_QUERY)))).body
+_VALUE: Final = encode_request(_READ, (0, (_room(CKA_VALUE),))).body
+
+
+async def list_objects(lane: Lane, flags: int, limit: float) -> None:
+    """Make the directory of a lane anew. What is known of a handle already is not asked again.
+
+    Args:
+        lane: The lane; its `preparing` is held.
+        flags: Those of the session to do it in, which is opened for this.
+        limit: Seconds that each call may take.
+
+    Raises:
+        LinkLost: The member is gone.
+        Refused: It does not let us.
+        WireError: It does not speak the wire.
+    """
+    began = monotonic()
+    session = next(_HANDLES)
+    reply = await lane.make(_OPEN, (flags, session), lane.slot, limit)
+    if reply.rv != RV.CKR_OK:
+        raise Refused(reply.rv)
+    try:
+        handles = await find(lane, session, (), limit)
+        known = lane.directory
+        listing = {handle: facts for handle in handles if (facts := known.facts(handle)) is not None}
+        unknown = [handle for handle in handles if handle not in listing]
+        for start in range(0, len(unknown), _PIPELINED):
+            some = unknown[start : start + _PIPELINED]
+            read = await asyncio.gather(*(_facts(lane, session, handle, limit) for handle in some))
+            listing |= {handle: facts for handle, facts in zip(some, read, strict=True) if facts is not None}
+        known.replace(listing)
+        lane.listed = began
+    finally:
+        if not lane.is_lost:
+            await lane.ask(_CLOSE.number, b"", session, limit=limit)
+
+
+async def find(lane: Lane, session: int, template: Template, limit: float) -> list[int]:
+    """Return the handles of all objects that match.
+
+    Args:
+        lane: Where.
+        session: A session there in which no search is active.
+        template: What they must match.
+        limit: Seconds that each call may take.
+
+    Raises:
+        LinkLost: The member is gone.
+        Refused: It does not let us.
+        WireError: It does not speak the wire.
+    """
+    reply = await lane.make(_FIND_INIT, (template,), session, limit)
+    if reply.rv != RV.CKR_OK:
+        raise Refused(reply.rv)
+    return await found(lane, session, limit)
+
+
+async def found(lane: Lane, session: int, limit: float) -> list[int]:
+    """Return the handles of an active search, and end it. Raises as `find` does."""
+    handles: list[int] = []
+    request = encode_request(_FIND, (ObjectsRoom(_AT_ONCE, has_count=True, has_buffer=True),)).body
+    while True:
+        reply = await lane.ask(_FIND.number, request, session, limit=limit)
+        if reply.rv != RV.CKR_OK:
+            await lane.ask(_FIND_FINAL.number, b"", session, limit=limit)
+            raise Refused(reply.rv)
+        some = _numbers(reply)
+        if not some:
+            break
+        handles += some
+    await lane.ask(_FIND_FINAL.number, b"", session, limit=limit)
+    return list(dict.fromkeys(handles))
+
+
+def _numbers(reply: Reply) -> Iterable[int]:
+    values = decode_reply(_FIND, reply.body)
+    if not values or not isinstance(values[0], Numbers):
+        raise WireError("C_FindObjects tells no handles")
+    return values[0].data or ()
+
+
+async def _facts(lane: Lane, session: int, handle: int, limit: float) -> Facts | None:
+    """Return what an object tells of itself; None if it has gone."""
+    answer = await _read(lane, session, handle, _IDENTITY, limit)
+    if answer is None:
+        return None
+    facts = facts_of(answer)
+    if not wants_value(facts):
+        return facts
+    value = await _read(lane, session, handle, _VALUE, limit)
+    data = value[0].value if value else None
+    return facts_of(answer, data) if isinstance(data, bytes) else facts
+
+
+async def _read(lane: Lane, session: int, handle: int, body: bytes, limit: float) -> tuple[Attribute, ...] | None:
+    reply = await lane.ask(_READ.number, body, session, object_=handle, limit=limit)
+    if reply.rv == RV.CKR_OBJECT_HANDLE_INVALID:
+        return None
+    values = decode_reply(_READ, reply.body)
+    answer = values[0] if values else None
+    return answer if isinstance(answer, tuple) else None

@@ -1,0 +1,110 @@
+"""A member of a pool: one real token, as all contexts know it together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from keyway.cryptoki import MechanismInfo, SlotInfo, TokenInfo
+from keyway.gateway.pool.health import Event, Health, State, after, is_usable, share, start
+from keyway.gateway.pool.signals import Signal
+from keyway.gateway.slots import TokenRule
+
+if TYPE_CHECKING:
+    from keyway.config import MemberOptions
+    from keyway.daemon.backend import Backend
+
+__all__ = ["Member"]
+
+
+class Member:
+    """What is shared of a member.
+
+    Attributes:
+        name: Its name in the pool.
+        backend: Where its token is.
+        rule: Which of the tokens there it is.
+        weight: How much of the work it gets, beside others.
+        is_standby: Whether it serves only when no other can.
+        vendor: What vendors' return values mean here.
+        health: How it goes.
+        share: How much of its weight counts at present: less while it is new.
+        outstanding: Calls under way there, of all contexts.
+        is_drained: Whether it gets no new work because somebody said so.
+        parked: Why it gets no work until somebody has seen to it; empty if it does.
+        slot_info: What its slot told last.
+        token: What the token told last; None before it was seen.
+        mechanisms: Its mechanisms; None before they were asked for.
+        mechanism_infos: What was told of each that was asked for.
+        refused: Digests of logins that it has refused. Each is tried once.
+        served: Calls that it has answered.
+        failures: How often it failed.
+        error: What was wrong last.
+    """
+
+    def __init__(self, options: MemberOptions, backend: Backend, vendor: Mapping[int, Signal]) -> None:
+        self.name = options.name
+        self.weight = options.weight
+        self.is_standby = options.is_standby
+        self.backend = backend
+        self.rule = TokenRule(name=options.name, number=0, backend=options.backend, uri=options.uri)
+        self.vendor = vendor
+        self.health: Health = start(monotonic())
+        self.share = 1.0
+        self.outstanding = 0
+        self.is_drained = False
+        self.parked = ""
+        self.slot_info: SlotInfo | None = None
+        self.token: TokenInfo | None = None
+        self.mechanisms: tuple[int, ...] | None = None
+        self.mechanism_infos: dict[int, MechanismInfo | None] = {}
+        self.refused: set[bytes] = set()
+        self.served = 0
+        self.failures = 0
+        self.error = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be given work."""
+        return is_usable(self.health) and not self.is_drained and not self.parked and self.token is not None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether nothing is known against it."""
+        return self.health.state is State.UP
+
+    def note(self, event: Event, jitter: float, reason: str = "") -> bool:
+        """Note what happened; return whether its state is another now.
+
+        Args:
+            event: What.
+            jitter: A random number from 0 up to 1.
+            reason: What was wrong, for people.
+        """
+        now = monotonic()
+        before = self.health.state
+        self.health = after(self.health, event, now, jitter)
+        self.share = share(self.health, now)
+        if event in (Event.FAILED, Event.PROBE_FAILED):
+            self.failures += 1
+            self.error = reason
+        elif event is Event.PROBE_PASSED:
+            self.error = ""
+        return self.health.state is not before
+
+    def status(self) -> dict[str, Any]:
+        """Return how it goes, for `keyway status`."""
+        return {
+            "member": self.name,
+            "backend": self.backend.name,
+            "state": self.health.state.name.lower(),
+            "drained": self.is_drained,
+            "parked": self.parked,
+            "outstanding": self.outstanding,
+            "weight": self.weight,
+            "standby": self.is_standby,
+            "served": self.served,
+            "failures": self.failures,
+            "error": self.error,
+        }

@@ -1,0 +1,194 @@
+"""Making, changing and destroying objects."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from keyway.cryptoki import CALLS, RV, Attribute, Value, call_named, rv_name
+from keyway.cryptoki.constants import CKA_TOKEN
+from keyway.daemon.link import LinkLost
+from keyway.daemon.pool import writing
+from keyway.daemon.pool.errors import Unserved
+from keyway.daemon.pool.lane import Lane, Reply
+from keyway.daemon.pool.listing import Refused, list_objects
+from keyway.daemon.pool.serving import arguments, everywhere, names_in, prepare, serve, translated
+from keyway.daemon.pool.session import PoolCall
+from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
+from keyway.gateway.pool.replay import Replay
+from keyway.gateway.pool.translate import reply_with
+from keyway.observe.log import event
+from keyway.wire.codec import decode_reply, encode_reply
+
+if TYPE_CHECKING:
+    from keyway.daemon.pool.context import PoolContext
+
+__all__ = ["change", "create", "destroy"]
+
+_CREATE: Final = call_named("C_CreateObject").number
+_COPY: Final = call_named("C_CopyObject").number
+_DESTROY: Final = call_named("C_DestroyObject").number
+
+
+async def create(context: PoolContext, call: PoolCall) -> Reply:
+    """Make objects: those of a session at one member, those of the token as the pool's `writes` says."""
+    frame, data = call.frame, call.data
+    values = arguments(frame, data)
+    names = names_in(frame, data)
+    is_token = _are_token_objects(frame[1], values)
+    if is_token and context.pool.token.writes == "all":
+        return await writing.create(context, call, values)
+    lane, reply = await serve(
+        context,
+        call,
+        names,
+        lambda lane: translated(lane, frame, data),
+        # What a lost session has made has gone with it. What is on a token stays there, and would be there twice.
+        replay=Replay.NEVER if is_token else Replay.AGAIN,
+        only=context.pool.first_for_writes() if is_token else None,
+    )
+    if lane is None or reply.rv != RV.CKR_OK:
+        return reply
+    return await named(context, lane, call, reply, is_token=is_token)
+
+
+async def named(context: PoolContext, lane: Lane, call: PoolCall, reply: Reply, *, is_token: bool) -> Reply:
+    """Return the reply to a call that has made objects with names in place of handles.
+
+    Args:
+        context: The context.
+        lane: Where they were made.
+        call: The call.
+        reply: The member's reply.
+        is_token: Whether there are token objects among them.
+    """
+    row = CALLS[call.frame[1] - 1]
+    session = call.session
+    if is_token:
+        async with lane.preparing:
+            await list_objects(lane, session.flags, context.pool.long_deadline)
+            context.keep_names(lane)
+        context.pool.objects_changed(context)
+
+    def name_of(handle: int) -> int:
+        facts = lane.directory.facts(handle)
+        if facts is not None and facts.is_token and (known := lane.directory.name(handle)) is not None:
+            return known
+        name = context.next_object()
+        lane.directory.add(name, handle)
+        session.objects.add(name)
+        context.objects[name] = (session.handle, call.data if row.number == _CREATE else None)
+        return name
+
+    body = encode_reply(row, reply_with(row, decode_reply(row, reply.body), name_of))
+    return Reply((len(body), *reply.frame[1:]), body)
+
+
+def _are_token_objects(number: int, values: Sequence[Value]) -> bool:
+    told = list(_told(values))
+    if number == _COPY and not told:
+        return isinstance(values[0], int) and values[0] < FIRST_SESSION_OBJECT
+    return any(told)
+
+
+def _told(values: Sequence[Value]) -> Iterator[bool]:
+    for value in values:
+        if isinstance(value, tuple):
+            for each in value:
+                if isinstance(each, Attribute) and each.type == CKA_TOKEN and isinstance(each.value, bytes):
+                    yield any(each.value)
+
+
+async def destroy(context: PoolContext, call: PoolCall) -> Reply:
+    """Destroy an object at all members that have it."""
+    name = call.frame[5]
+    reply = await _at_all(context, call)
+    if reply.rv == RV.CKR_OK:
+        for lane in context.lanes.values():
+            lane.directory.remove_name(name)
+        context.objects.pop(name, None)
+        context.kept = {present: first for present, first in context.kept.items() if first != name}
+        for session in context.sessions.values():
+            session.objects.discard(name)
+    return reply
+
+
+async def change(context: PoolContext, call: PoolCall) -> Reply:
+    """Change attributes of an object at all members that have it. In this context the object keeps its handle."""
+    name = call.frame[5]
+    reply = await _at_all(context, call)
+    if reply.rv == RV.CKR_OK and name < FIRST_SESSION_OBJECT:
+        for lane in list(context.lanes.values()):
+            await _renamed(context, lane, call, name)
+    return reply
+
+
+async def _renamed(context: PoolContext, lane: Lane, call: PoolCall, name: int) -> None:
+    handle = lane.directory.handle(name)
+    if handle is None or not lane.is_ready or call.session.handle not in lane.sessions:
+        lane.listed = 0.0
+        return
+    try:
+        async with lane.preparing:
+            lane.directory.remove_name(name)  # So that it is asked anew what it is.
+            await list_objects(lane, call.session.flags, context.pool.long_deadline)
+            present = lane.directory.name(handle)
+            if present is not None and present != name:
+                context.kept[present] = name
+            context.keep_names(lane)
+    except (LinkLost, Refused):
+        lane.listed = 0.0
+
+
+async def _at_all(context: PoolContext, call: PoolCall) -> Reply:
+    """Make a call about one object at every member that has the object; the first that refuses decides."""
+    frame, data, session = call.frame, call.data, call.session
+    name = frame[5]
+    pool = context.pool
+    if name >= FIRST_SESSION_OBJECT or pool.token.writes == "deny":
+        _, reply = await serve(context, call, names_in(frame, data), lambda lane: translated(lane, frame, data))
+        return reply
+    until = call.since + pool.long_deadline
+    usable = list(pool.usable)
+    if pool.token.writes == "all" and len(usable) < pool.quorum:
+        raise Unserved(RV.CKR_TOKEN_NOT_PRESENT)
+
+    async def find(lane: Lane) -> Lane:
+        await prepare(context, lane, session, [name], until)
+        return lane
+
+    found = await everywhere(context, usable, find, until)
+    holders = [member for member in usable if isinstance(found[member.name], Lane)]
+    if not holders:
+        _, reply = await serve(context, call, names_in(frame, data), lambda lane: translated(lane, frame, data))
+        return reply
+    first, *others = holders
+    _, reply = await serve(
+        context, call, [name], lambda lane: translated(lane, frame, data), replay=Replay.NEVER, only=[first]
+    )
+    if reply.rv != RV.CKR_OK:
+        return reply
+    pool.objects_changed(context)
+    missed = [member.name for member in usable if isinstance(found[member.name], LinkLost | Refused)]
+
+    async def also(lane: Lane) -> int:
+        object_, body = translated(lane, frame, data)
+        answer = await lane.ask(frame[1], body, session.handle, object_=object_, limit=pool.long_deadline)
+        is_gone = frame[1] == _DESTROY and answer.rv == RV.CKR_OBJECT_HANDLE_INVALID
+        return RV.CKR_OK if is_gone else answer.rv
+
+    for member_name, result in (await everywhere(context, others, also, until)).items():
+        if result != RV.CKR_OK:
+            missed.append(member_name)
+            why = rv_name(result) if isinstance(result, int) else "lost"
+            _report(context, member_name, call, why)
+    done = len(usable) - len(missed)
+    if missed and pool.token.writes == "all" and done < pool.quorum:
+        return Reply((0, frame[1], 0, 0, 0, RV.CKR_DEVICE_ERROR), b"")
+    return reply
+
+
+def _report(context: PoolContext, member: str, call: PoolCall, why: str) -> None:
+    name = CALLS[call.frame[1] - 1].name
+    event(logging.ERROR, "pool write incomplete", token=context.pool.token_name, member=member, call=name, why=why)

@@ -1,0 +1,428 @@
+"""A pool: what its members have in common, and what all contexts know of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import stat
+from collections.abc import Mapping
+from hashlib import blake2b
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from keyway.backend.connection import Connection
+from keyway.backend.host import Host
+from keyway.backend.turns import Turns
+from keyway.config import BackendOptions, MemberOptions, TokenOptions, error_classes_of
+from keyway.cryptoki import CALLS, RV, MechanismInfo, Numbers, Room, call_named, rv_name
+from keyway.daemon.backend import Backend, BackendError
+from keyway.daemon.link import LinkLost
+from keyway.daemon.pool.context import PoolContext, open_lane
+from keyway.daemon.pool.lane import HEARTBEAT, Ask, Lane
+from keyway.daemon.pool.listing import Refused
+from keyway.daemon.pool.login import Login
+from keyway.daemon.pool.member import Member
+from keyway.daemon.pool.names import HOME
+from keyway.daemon.pool.serving import prepare
+from keyway.daemon.pool.session import PoolCall, PoolSession
+from keyway.daemon.pool.stream import PoolStream
+from keyway.daemon.pool.tokens import slot_info, token_info
+from keyway.daemon.pool.ways import LONG
+from keyway.gateway.pool import merge
+from keyway.gateway.pool.binding import reasons
+from keyway.gateway.pool.choice import Policy
+from keyway.gateway.pool.health import Event, State, probe_due
+from keyway.gateway.pool.signals import parse_signal
+from keyway.gateway.slots import BackendSlot, SeenSlot
+from keyway.observe.log import event
+from keyway.wire.codec import decode_reply, encode_request
+from keyway.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from keyway.daemon.pool.session import PoolCall as _PoolCall
+    from keyway.daemon.tasks import Tasks
+
+__all__ = ["Pool"]
+
+TICK: Final = 0.1
+"""Seconds between two looks for what takes too long, and for probes that are due."""
+_PULSE: Final = 1.0
+"""Seconds between two signs of life that a module host is asked for during a long call."""
+_LIST: Final = call_named("C_GetMechanismList")
+_INFO: Final = call_named("C_GetMechanismInfo")
+
+
+class Pool:
+    """Gives out streams as a backend does.
+
+    Attributes:
+        token_name: The token's name in the configuration.
+        name: What it is called among the backends.
+        token: The token's section of the configuration.
+        members: The members in the order of the configuration.
+        usable: Those of them that can be given work now.
+        policy: How a member is chosen.
+        is_ordered: Whether the policy is that of an order.
+        tasks: What runs beside the loop's callbacks.
+        contexts: Those that have a stream to it.
+        known: Set when each member has been probed once.
+        is_stale: Whether what the tokens told of themselves may have changed.
+        failovers: How often a call went on at another member.
+        ending: Seconds that a host has to end.
+        crashes: For those that take it for a backend.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: TokenOptions,
+        members: tuple[MemberOptions, ...],
+        backends: Mapping[str, Backend],
+        tasks: Tasks,
+        ending: float,
+    ) -> None:
+        """Prepare a pool. Needs a running loop.
+
+        Args:
+            name: The token's name.
+            options: Its section of the configuration.
+            members: Its members.
+            backends: The backends by name.
+            tasks: What runs beside the loop's callbacks.
+            ending: Seconds that a host has to end before it is killed.
+        """
+        self.token_name = name
+        self.name = HOME.format(name)
+        self.token = options
+        self.tasks = tasks
+        self.ending = ending
+        self.turns = Turns(needed=False)
+        self.options = BackendOptions(spares=0)
+        self.crashes = 0
+        self.members = [
+            Member(each, backends[each.backend], _vendor(backends[each.backend].options)) for each in members
+        ]
+        self.usable: list[Member] = []
+        self.policy = Policy(options.policy)
+        self.is_ordered = self.policy is Policy.FAILOVER
+        self.deadline = options.deadline
+        self.long_deadline = options.long_deadline
+        self.journal = options.journal
+        self.contexts: set[PoolContext] = set()
+        self.known = asyncio.Event()
+        self.is_stale = False
+        self.failovers = 0
+        self._turn = 0
+        self._key = secrets.token_bytes(32)
+        self._probing: set[Member] = set()
+
+    # As a backend
+
+    async def stream(self) -> PoolStream:
+        """Return a stream; it belongs to the caller."""
+        stream = PoolStream(self)
+        self.contexts.add(stream.context)
+        return stream
+
+    async def initialise(self, link: Any) -> None:
+        """Do nothing: members are initialised when they are needed."""
+
+    async def seen(self) -> SeenSlot:
+        """Return the slot as it is seen now."""
+        await self.known.wait()
+        return SeenSlot(BackendSlot(self.name, 0), slot_info(self), token_info(self))
+
+    def left(self, context: PoolContext) -> None:
+        """Forget a context that is over."""
+        self.contexts.discard(context)
+
+    # For the contexts
+
+    def turn(self) -> int:
+        """Return a number that is another each time."""
+        self._turn += 1
+        return self._turn
+
+    def budget(self, number: int) -> float:
+        """Return how many seconds a call may take, with all members that it is tried at."""
+        return self.long_deadline if number in LONG else self.deadline
+
+    def limit(self, number: int, left: float) -> float:
+        """Return how many seconds one member may take.
+
+        Args:
+            number: Call number.
+            left: Seconds that are left for the call.
+        """
+        if number in LONG or len(self.usable) < 2:
+            return left
+        return min(left, self.deadline / 2)
+
+    def note(self, number: int, member: Member, rv: int, since: float) -> None:
+        """Note that a member has answered a call."""
+
+    def failed_over(self, member: Member, number: int) -> None:
+        """Note that a call goes on at another member."""
+        self.failovers += 1
+        event(logging.DEBUG, "failed over", token=self.token_name, member=member.name, call=CALLS[number - 1].name)
+
+    @property
+    def quorum(self) -> int:
+        """On how many members a change must be made."""
+        return self.token.quorum or len(self.members)
+
+    def first_for_writes(self) -> list[Member]:
+        """Return the one member that new objects are made at, in a list; an empty one if there is none."""
+        return self.usable[:1]
+
+    def searched(self) -> list[Member]:
+        """Return the members at which is searched: the standbys only if there is nobody else."""
+        return [member for member in self.usable if not member.is_standby] or list(self.usable)
+
+    def asked(self) -> list[Member]:
+        """Return the members whose mechanisms count: those that have been seen."""
+        return [member for member in self.members if member.mechanisms is not None]
+
+    def mechanisms(self) -> tuple[int, ...]:
+        """Return the mechanisms that all members have."""
+        return merge.mechanisms([member.mechanisms for member in self.asked() if member.mechanisms is not None])
+
+    def objects_changed(self, changer: PoolContext) -> None:
+        """Note that a context has changed token objects: the others list them anew when they miss one."""
+        for context in self.contexts:
+            if context is not changer:
+                context.objects_changed()
+
+    def digest(self, login: Login) -> bytes:
+        """Return what a refused login is remembered by. Nobody can tell the PIN from it without the key, which is never stored."""
+        return blake2b(login.key(), key=self._key).digest()
+
+    def warm_up(self, context: PoolContext, session: PoolSession) -> None:
+        """Make ready in the background what a session will need when its member fails, or when it is another one's turn."""
+        self.tasks.start(self._warm_up(context, session), "pool warm-up")
+
+    async def _warm_up(self, context: PoolContext, session: PoolSession) -> None:
+        async def one(member: Member) -> None:
+            try:
+                until = monotonic() + self.long_deadline
+                lane = await context.lane(member, until)
+                if session.handle in context.sessions:
+                    await prepare(context, lane, session, (), until)
+            except (LinkLost, Refused, WireError):
+                pass  # Whoever needs it will see.
+
+        await asyncio.gather(*map(one, self.searched()))
+
+    # The gateway's own PIN
+
+    def own_pin(self) -> bytes | None:
+        """Return the PIN that the gateway holds itself; None if there is none, or it can't be read."""
+        path = self.token.pin_file
+        if path is None:
+            return None
+        try:
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
+                    reason = "it is no regular file, or others may read it"
+                else:
+                    return file.readline(4096).rstrip(b"\r\n")
+        except OSError as error:
+            reason = error.strerror or str(error)
+        event(logging.ERROR, "pin_file can't be used", token=self.token_name, file=str(path), reason=reason)
+        return None
+
+    def own_pin_refused(self, member: Member, rv: int) -> None:
+        """Park a member that refuses the gateway's own PIN: it is not tried again."""
+        member.parked = f"the PIN of pin_file is refused: {rv_name(rv)}"
+        event(logging.ERROR, "member parked", token=self.token_name, member=member.name, why=member.parked)
+        self.count_usable()
+
+    # How the members do
+
+    def count_usable(self) -> None:
+        """Find out anew who can be given work."""
+        self.usable = [member for member in self.members if member.is_usable]
+
+    def member_failed(self, member: Member, reason: str) -> None:
+        """Note that something failed at a member. A probe will tell whether the member has."""
+        self._note(member, Event.FAILED, reason)
+
+    def lane_lost(self, lane: Lane, calls: list[str]) -> None:
+        """Note that the other end of a lane has gone unexpectedly."""
+        lane.member.backend.crashes += 1
+        self.member_failed(lane.member, f"its {lane.host.kind} ended")
+        self.tasks.start(self._report_lost(lane, calls), "member's host ended")
+
+    async def _report_lost(self, lane: Lane, calls: list[str]) -> None:
+        lane.host.end(self.ending)
+        how = await lane.host.ended
+        event(
+            logging.ERROR,
+            f"{lane.host.kind} ended",
+            backend=lane.name,
+            token=self.token_name,
+            member=lane.member.name,
+            host=lane.host.place,
+            how=how,
+            calls=",".join(calls),
+        )
+
+    def _note(self, member: Member, what: Event, reason: str = "") -> None:
+        before = member.health.state
+        if member.note(what, random.random(), reason):  # noqa: S311 (spreads probes)
+            state = member.health.state
+            level = logging.INFO if state is State.UP else logging.WARNING
+            if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
+                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.name, reason=reason)
+        self.count_usable()
+
+    async def run(self) -> None:
+        """Watch the members until cancelled."""
+        await asyncio.gather(*(self._probe(member) for member in self.members))
+        self.known.set()
+        while True:
+            await asyncio.sleep(TICK)
+            now = monotonic()
+            for member in self.members:
+                if probe_due(member.health, now) and member not in self._probing:
+                    self.tasks.start(self._probe(member), f"probe of {member.name}")
+                if member.share < 1.0:
+                    self._note(member, Event.SERVED)
+            for context in list(self.contexts):
+                context.sweep(now)
+
+    async def _probe(self, member: Member) -> None:
+        self._probing.add(member)
+        self._note(member, Event.PROBE_STARTED)
+        member.backend.stock.end_pause()
+        try:
+            lane = await open_lane(member, _Nobody())
+            try:
+                async with asyncio.timeout(member.backend.options.start_timeout):
+                    await _ask_mechanisms(lane)
+                    lane.ending = True
+                    await lane.call(call_named("C_Finalize").number, b"")
+            finally:
+                lane.end(self.ending)
+            self._note(member, Event.PROBE_PASSED)
+        except (BackendError, LinkLost, TimeoutError, WireError) as error:
+            self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
+            if member.token is None:
+                # It was never there: it is not taken for one that is up.
+                self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
+        finally:
+            self._probing.discard(member)
+
+    def look_at(self, context: PoolContext, lane: Lane, now: float) -> None:
+        """Look for what takes too long on a lane.
+
+        Args:
+            context: Whose lane it is.
+            lane: The lane.
+            now: Seconds of the monotonic clock.
+        """
+        slow = False
+        for each in list(lane.in_flight.values()):
+            if isinstance(each, Ask):
+                age = now - each.since
+                if each.limit and age > each.limit:
+                    if each.number == HEARTBEAT or age > max(each.limit, self.deadline):
+                        context.give_up(lane)
+                        return
+                    if not each.answer.done():
+                        each.answer.set_exception(LinkLost())
+            else:
+                age = now - each.sent
+                if age > self.deadline:
+                    context.give_up(lane)
+                    return
+                if not each.is_over and age > self.limit(each.frame[1], self.deadline):
+                    context.overdue(lane, each)
+            slow = slow or age > _PULSE / 2
+        if slow:
+            self._feel_pulse(lane, now)
+
+    def _feel_pulse(self, lane: Lane, now: float) -> None:
+        """Ask a module host whether it is alive. A thread of it must be free for that."""
+        if lane.is_felt or now - lane.felt < _PULSE or len(lane.in_flight) >= lane.member.backend.options.threads:
+            return
+        if lane.host.kind not in (Host.kind, Connection.kind) or lane.member.backend.options.protocol == "p11-kit":
+            return
+        lane.is_felt = True
+        lane.felt = now
+        self.tasks.start(self._felt(lane), "pulse")
+
+    async def _felt(self, lane: Lane) -> None:
+        try:
+            await lane.ask(HEARTBEAT, b"", limit=max(_PULSE, self.deadline / 2))
+        except LinkLost:
+            pass
+        finally:
+            lane.is_felt = False
+
+    # What is shown
+
+    def status(self) -> dict[str, Any]:
+        """Return how it goes, for `keyway status`."""
+        return {
+            "policy": self.token.policy,
+            "writes": self.token.writes,
+            "members": [member.status() for member in self.members],
+            "failovers": self.failovers,
+            "contexts": len(self.contexts),
+            "sessions": sum(len(context.sessions) for context in self.contexts),
+            "bound": sum(
+                bool(self.reasons(context, session))
+                for context in self.contexts
+                for session in context.sessions.values()
+            ),
+        }
+
+    @staticmethod
+    def reasons(context: PoolContext, session: PoolSession) -> list[str]:
+        """Return why a session stays at its member."""
+        is_so = context.login is not None and context.login.is_so
+        return sorted(reasons(session.facts(is_so=is_so)))
+
+
+class _Nobody:
+    """Owner of a lane that no client's calls go through."""
+
+    def replied(self, lane: Lane, call: _PoolCall, frame: Any, data: bytes) -> None:
+        """Take nothing."""
+
+    def lane_lost(self, lane: Lane, calls: list[PoolCall]) -> None:
+        """Take note."""
+
+    def lane_busy(self, lane: Lane, busy: bool) -> None:
+        """Take note."""
+
+    def lane_news(self, lane: Lane) -> None:
+        """Take note."""
+
+
+async def _ask_mechanisms(lane: Lane) -> None:
+    counted = await lane.make(_LIST, (Room(0, has_buffer=False),), lane.slot, 0.0)
+    values = decode_reply(_LIST, counted.body)
+    count = values[0].count if counted.rv == RV.CKR_OK and values and isinstance(values[0], Numbers) else 0
+    listed = await lane.make(_LIST, (Room(count or 0, has_buffer=True),), lane.slot, 0.0)
+    values = decode_reply(_LIST, listed.body)
+    types = values[0].data if listed.rv == RV.CKR_OK and values and isinstance(values[0], Numbers) else None
+    member = lane.member
+    member.mechanisms = types or ()
+    infos = await asyncio.gather(*(_mechanism_info(lane, type_) for type_ in member.mechanisms))
+    member.mechanism_infos = dict(zip(member.mechanisms, infos, strict=True))
+
+
+async def _mechanism_info(lane: Lane, type_: int) -> MechanismInfo | None:
+    reply = await lane.ask(_INFO.number, encode_request(_INFO, (type_, True)).body, lane.slot)
+    values = decode_reply(_INFO, reply.body)
+    return values[0] if reply.rv == RV.CKR_OK and values and isinstance(values[0], MechanismInfo) else None
+
+
+def _vendor(options: BackendOptions) -> dict[int, Any]:
+    return {rv: parse_signal(text) for rv, text in error_classes_of(options).items()}

@@ -1,0 +1,503 @@
+"""Making a call at one member after the other, as the rules allow: the loop round `keyway.gateway.pool.replay.next_step`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from keyway.cryptoki import CALLS, RV, Value, call_named, rv_name
+from keyway.cryptoki.constants import CKF_SERIAL_SESSION
+from keyway.daemon.link import Frame, LinkLost
+from keyway.daemon.pool.errors import Lacking, OperationLost, Unserved
+from keyway.daemon.pool.lane import Lane, Reply
+from keyway.daemon.pool.listing import Refused, list_objects
+from keyway.daemon.pool.session import PoolCall, PoolSession
+from keyway.gateway.pool.choice import choose
+from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
+from keyway.gateway.pool.replay import REPLAYS, Attempt, Replay, Step, next_step
+from keyway.gateway.pool.signals import PIN_ERRORS, Signal, classify
+from keyway.gateway.pool.translate import handles, with_handles
+from keyway.observe.log import event
+from keyway.wire.ahead import READ_AHEAD
+from keyway.wire.codec import decode_fused, decode_reply, decode_request, encode_fused, encode_request
+from keyway.wire.errors import WireError
+from keyway.wire.header import HEADER_SIZE, Flags
+
+if TYPE_CHECKING:
+    from keyway.daemon.pool.context import PoolContext
+    from keyway.daemon.pool.login import Login
+    from keyway.daemon.pool.member import Member
+
+__all__ = ["Translated", "arguments", "everywhere", "log_in", "names_in", "prepare", "serve", "translated"]
+
+Translated = tuple[int, bytes]
+"""The object for the header of a request, and its body, as they are for one member."""
+
+_OPEN: Final = call_named("C_OpenSession")
+_CREATE: Final = call_named("C_CreateObject")
+_LISTED_FOR: Final = 0.5
+"""Seconds for which a name that is not among what was listed is not looked for again."""
+_BACK_OFF: Final = 0.05
+"""Seconds before a busy member is asked once more."""
+_OF_SESSIONS: Final = frozenset({RV.CKR_SESSION_HANDLE_INVALID, RV.CKR_SESSION_CLOSED})
+_OF_OBJECTS: Final = frozenset(
+    {
+        RV.CKR_OBJECT_HANDLE_INVALID,
+        RV.CKR_KEY_HANDLE_INVALID,
+        RV.CKR_WRAPPING_KEY_HANDLE_INVALID,
+        RV.CKR_UNWRAPPING_KEY_HANDLE_INVALID,
+    }
+)
+
+
+def arguments(frame: Frame, data: bytes) -> tuple[Value, ...]:
+    """Return the arguments of a request that is not fused.
+
+    Raises:
+        WireError: It is malformed.
+    """
+    return decode_request(CALLS[frame[1] - 1], frame[5], memoryview(data)[HEADER_SIZE:])
+
+
+def names_in(frame: Frame, data: bytes) -> list[int]:
+    """Return all object handles that a request names, as the client has them.
+
+    Raises:
+        WireError: It is malformed.
+    """
+    row = CALLS[frame[1] - 1]
+    if frame[2] & Flags.FUSED:
+        first, _ = decode_fused(row, frame[5], memoryview(data)[HEADER_SIZE:])
+        return handles(CALLS[row.init - 1], first)
+    return handles(row, arguments(frame, data))
+
+
+def translated(lane: Lane, frame: Frame, data: bytes) -> Translated:
+    """Return a request with the handles that a member has for the objects in it. A handle that it has nothing for stays: its own module says that it is invalid.
+
+    Raises:
+        WireError: It is malformed.
+    """
+
+    def mapping(name: int) -> int:
+        handle = lane.directory.handle(name)
+        return name if handle is None else handle
+
+    row = CALLS[frame[1] - 1]
+    if frame[2] & Flags.FUSED:
+        first, then = decode_fused(row, frame[5], memoryview(data)[HEADER_SIZE:])
+        return encode_fused(row, with_handles(CALLS[row.init - 1], first, mapping), then)
+    return encode_request(row, with_handles(row, arguments(frame, data), mapping))
+
+
+async def serve(
+    context: PoolContext,
+    call: PoolCall,
+    names: Sequence[int],
+    translate: Callable[[Lane], Translated],
+    first: tuple[Lane, Signal, Reply | None] | None = None,
+    replay: Replay | None = None,
+    *,
+    target: Callable[[Lane], int] | None = None,
+    only: Collection[Member] | None = None,
+) -> tuple[Lane | None, Reply]:
+    """Make a call at a member, and at others when that fails and the rules allow it.
+
+    Args:
+        context: The context.
+        call: The call.
+        names: The objects that the member must have.
+        translate: Makes the request for a member.
+        first: What came of a first attempt on the short way: the lane, what it means, and the reply if there was one.
+        replay: Whether the call may be made again, if that does not follow from its number.
+        target: The request's target at a member; the session if that is not said.
+        only: The members that may make it; all if that is not said.
+
+    Raises:
+        Unserved: No member can make it.
+        OperationLost: It belongs to an operation that is lost.
+        WireError: It is malformed.
+    """
+    session = call.session
+    number = call.frame[1]
+    replay = replay or (Replay.AGAIN if number == READ_AHEAD else REPLAYS[number])
+    until = call.since + context.pool.budget(number)
+    tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
+    same = 0
+    last: tuple[Lane | None, Reply] | None = None
+    while True:
+        lane: Lane | None = None
+        reply: Reply | None = None
+        signal = Signal.LOST
+        was_sent = is_known = False
+        if first is not None:
+            lane, signal, reply = first
+            was_sent = True
+            first = None
+            member = lane.member
+        else:
+            chosen = _choose(context, session, names, tried)
+            if chosen is None:
+                if last is not None:
+                    return last
+                raise Unserved(unserved(session, number))
+            member = chosen
+            try:
+                lane = await context.lane(member, until)
+                await prepare(context, lane, session, names, until)
+                await _repeat_operations(context, lane, session, until)
+                object_, body = translate(lane)
+                was_sent = True
+                reply = await _ask(context, lane, call, target, object_, body, until)
+            except LinkLost:
+                pass
+            except Lacking:
+                tried.add(member.name)
+                if not _others(context, session, names, tried):
+                    return await _ask_for_error(context, call, translate, until)
+                continue
+            except Refused as refused:
+                reply = Reply((0, number, 0, 0, 0, refused.rv), b"")
+                was_sent = False
+        if reply is not None:
+            signal = classify(reply.rv, member.vendor)
+            is_known = lane is not None and _is_known(context, lane, names, reply.rv)
+            last = (lane, reply)
+        step = next_step(
+            signal,
+            replay,
+            Attempt(
+                was_sent=was_sent,
+                is_replayable=session.journal.is_complete or not session.operations,
+                same=same,
+                others_left=_others(context, session, names, tried | {member.name}),
+                is_known=is_known,
+                in_time=monotonic() < until,
+                has_rv=reply is not None,
+            ),
+        )
+        if signal is Signal.LOST and reply is not None:
+            context.pool.member_failed(member, rv_name(reply.rv))
+        if step is Step.RETURN and reply is not None:
+            return lane, reply
+        if step is Step.GIVE_UP or step is Step.RETURN:
+            if session.operations and not session.journal.is_complete:
+                raise OperationLost
+            if was_sent and replay is Replay.NEVER:
+                raise Unserved(RV.CKR_DEVICE_ERROR)
+            if last is not None and monotonic() < until:
+                return last
+            raise Unserved(unserved(session, number))
+        if signal is Signal.BUSY:
+            await asyncio.sleep(_BACK_OFF)
+        if step is Step.SAME:
+            same += 1
+            if lane is not None and reply is not None:
+                _rebuild(lane, session, names, reply.rv)
+        else:
+            tried.add(member.name)
+            context.pool.failed_over(member, number)
+
+
+async def _ask(
+    context: PoolContext,
+    lane: Lane,
+    call: PoolCall,
+    target: Callable[[Lane], int] | None,
+    object_: int,
+    body: bytes,
+    until: float,
+) -> Reply:
+    member = lane.member
+    number, flags, session = call.frame[1], call.frame[2] & Flags.FUSED, call.session
+    limit = context.pool.limit(number, max(0.001, until - monotonic()))
+    sent = monotonic()
+    member.outstanding += 1
+    try:
+        where = session.handle if target is None else target(lane)
+        reply = await lane.ask(number, body, where, object_=object_, flags=flags, limit=limit)
+    finally:
+        member.outstanding -= 1
+    member.served += 1
+    context.pool.note(number, member, reply.rv, sent)
+    return reply
+
+
+async def _ask_for_error(
+    context: PoolContext, call: PoolCall, translate: Callable[[Lane], Translated], until: float
+) -> tuple[Lane | None, Reply]:
+    """Let a module say what it says of an object that nobody has."""
+    session = call.session
+    for member in [session.home, *context.pool.usable]:
+        try:
+            lane = await context.lane(member, until)
+            await prepare(context, lane, session, (), until)
+            object_, body = translate(lane)
+            return lane, await _ask(context, lane, call, None, object_, body, until)
+        except (LinkLost, Refused):
+            continue
+    raise Unserved(unserved(session, call.frame[1]))
+
+
+def unserved(session: PoolSession, number: int) -> RV:
+    """Return what a client is told when nobody can make its call."""
+    row = CALLS[number - 1] if number <= len(CALLS) else None
+    in_operation = bool(session.operations) or (row is not None and bool(row.operation) and row.step != "start")
+    return RV.CKR_DEVICE_REMOVED if in_operation else RV.CKR_TOKEN_NOT_PRESENT
+
+
+# Where
+
+
+def _choose(
+    context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str]
+) -> Member | None:
+    able = _able(context, session, names, tried)
+    up = [member for member in able if member.is_up]
+    return choose(context.pool.policy, up or able, context.pool.turn())
+
+
+def _others(context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str]) -> bool:
+    return bool(_able(context, session, names, tried))
+
+
+def _able(context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str]) -> list[Member]:
+    """Return the members that may serve a session; if it is known which of them have the objects, these."""
+    bound = session.bound
+    if bound is not None and not bound.is_lost and session.handle not in bound.stuck:
+        return [] if bound.member.name in tried else [bound.member]
+    able = [
+        member
+        for member in context.pool.usable
+        if member.name not in tried and _may_serve(context, session, member, names)
+    ]
+    having = [member for member in able if _has(context.lanes.get(member.name), names)]
+    return having or able
+
+
+def _may_serve(context: PoolContext, session: PoolSession, member: Member, names: Collection[int]) -> bool:
+    lane = context.lanes.get(member.name)
+    for name in names:
+        # A session object is where it was made; one that can be made again may go elsewhere when that is lost.
+        if name >= FIRST_SESSION_OBJECT and (lane is None or lane.directory.handle(name) is None):
+            made = context.objects.get(name)
+            if made is not None and (made[1] is None or _is_somewhere(context, name)):
+                return False
+    if lane is None:
+        return True
+    login = context.login
+    if login is not None and lane.login is not login and (lane.refused is login or not login.can_be_repeated):
+        return False
+    return session.handle not in lane.stuck
+
+
+def _is_somewhere(context: PoolContext, name: int) -> bool:
+    return any(lane.directory.handle(name) is not None for lane in context.lanes.values())
+
+
+def _has(lane: Lane | None, names: Collection[int]) -> bool:
+    return lane is not None and all(lane.directory.handle(name) is not None for name in names)
+
+
+def _is_known(context: PoolContext, lane: Lane, names: Collection[int], rv: int) -> bool:
+    """Tell whether an RV complains of what we know to be there."""
+    if rv in _OF_SESSIONS:
+        return True
+    if rv == RV.CKR_USER_NOT_LOGGED_IN:
+        return context.login is not None and lane.login is context.login and context.login.can_be_repeated
+    return rv in _OF_OBJECTS and bool(names) and _has(lane, names)
+
+
+def _rebuild(lane: Lane, session: PoolSession, names: Collection[int], rv: int) -> None:
+    """Forget what an RV says is not there, so that it is made again."""
+    session.is_adrift = session.is_adrift or session.bound is lane
+    if rv in _OF_SESSIONS:
+        lane.sessions.discard(session.handle)
+        if not lane.sessions:
+            lane.forget_login()
+    elif rv == RV.CKR_USER_NOT_LOGGED_IN:
+        lane.forget_login()
+    elif rv in _OF_OBJECTS:
+        for name in names:
+            if name < FIRST_SESSION_OBJECT:
+                lane.directory.remove_name(name)
+        lane.listed = 0.0
+
+
+# Making a lane ready
+
+
+async def _within(until: float, work: Coroutine[Any, Any, None], context: PoolContext, name: str) -> None:
+    """Wait for some work until a time. It goes on afterwards: a login that is broken off may cost the token.
+
+    Raises:
+        LinkLost: It takes longer, or that came of it.
+        Refused: That came of it.
+    """
+    task = context.pool.tasks.start(work, name, (LinkLost, Refused, Lacking, WireError))
+    done, _ = await asyncio.wait({task}, timeout=max(0.0, until - monotonic()))
+    if not done:
+        raise LinkLost
+    task.result()
+
+
+async def prepare(context: PoolContext, lane: Lane, session: PoolSession, names: Collection[int], until: float) -> None:
+    """Have the session open on a lane, the login in force and the objects known there.
+
+    Args:
+        context: The context.
+        lane: The lane.
+        session: The session; a stand-in without a handle needs none.
+        names: The objects.
+        until: When to stop waiting, by the monotonic clock.
+
+    Raises:
+        LinkLost: The member is gone, or it takes too long.
+        Refused: It refuses a call that is needed for this.
+        Lacking: It has not got one of the objects.
+    """
+    if session.handle and session.handle not in lane.sessions:
+        await _within(until, _open_session(context, lane, session), context, "pool session")
+    if context.login is not None and lane.login is not context.login:
+        await _within(until, log_in(context, lane, context.login), context, "pool login")
+    if names and not _has(lane, names):
+        await _within(until, _look_for(context, lane, session, names), context, "pool listing")
+
+
+async def _open_session(context: PoolContext, lane: Lane, session: PoolSession) -> None:
+    async with lane.preparing:
+        if session.handle in lane.sessions:
+            return
+        reply = await lane.make(_OPEN, (session.flags, session.handle), lane.slot, context.pool.long_deadline)
+        if reply.rv != RV.CKR_OK:
+            raise Refused(reply.rv)
+        if session.handle in context.sessions:
+            lane.sessions.add(session.handle)
+
+
+async def log_in(context: PoolContext, lane: Lane, login: Login) -> None:
+    """Log in at a member with what has worked at another one.
+
+    Raises:
+        LinkLost: The member is gone.
+        Refused: It does not take the PIN. It is not tried again.
+    """
+    member = lane.member
+    async with lane.preparing:
+        if lane.login is login:
+            return
+        if context.login is not login or not lane.sessions:
+            raise LinkLost
+        digest = context.pool.digest(login)
+        if lane.refused is login or digest in member.refused or not login.can_be_repeated:
+            lane.refused = login
+            raise LinkLost
+        number, request = login.request()
+        reply = await lane.ask(number, request.body, min(lane.sessions), limit=0.0)
+        if reply.rv in (RV.CKR_OK, RV.CKR_USER_ALREADY_LOGGED_IN):
+            lane.forget_login()
+            if context.login is login:
+                lane.login = login
+            return
+        if reply.rv in PIN_ERRORS:
+            lane.refused = login
+            member.refused.add(digest)
+            event(
+                logging.WARNING,
+                "member refuses the PIN",
+                token=context.pool.token_name,
+                member=member.name,
+                rv=rv_name(reply.rv),
+            )
+            if login.is_own:
+                context.pool.own_pin_refused(member, reply.rv)
+            raise LinkLost
+        raise Refused(reply.rv)
+
+
+async def _look_for(context: PoolContext, lane: Lane, session: PoolSession, names: Collection[int]) -> None:
+    async with lane.preparing:
+        limit = context.pool.long_deadline
+        for name in names:
+            made = context.objects.get(name)
+            if name >= FIRST_SESSION_OBJECT and made is not None and made[1] is not None:
+                await _make_again(context, lane, name, made[0], made[1])
+        if _has(lane, names):
+            return
+        if monotonic() - lane.listed > _LISTED_FOR:
+            await list_objects(lane, session.flags or CKF_SERIAL_SESSION, limit)
+            context.keep_names(lane)
+        if not _has(lane, names):
+            raise Lacking
+
+
+async def _make_again(context: PoolContext, lane: Lane, name: int, owner: int, data: bytes) -> None:
+    """Make a session object of C_CreateObject anew at another member."""
+    if lane.directory.handle(name) is not None or owner not in context.sessions:
+        return
+    session = context.sessions[owner]
+    if owner not in lane.sessions:
+        reply = await lane.make(_OPEN, (session.flags, owner), lane.slot, context.pool.long_deadline)
+        if reply.rv != RV.CKR_OK:
+            raise Refused(reply.rv)
+        lane.sessions.add(owner)
+    reply = await lane.ask(_CREATE.number, data[HEADER_SIZE:], owner, limit=context.pool.long_deadline)
+    if reply.rv != RV.CKR_OK:
+        raise Refused(reply.rv)
+    values = decode_reply(_CREATE, reply.body)
+    if values and isinstance(values[0], int):
+        lane.directory.add(name, values[0])
+
+
+async def _repeat_operations(context: PoolContext, lane: Lane, session: PoolSession, until: float) -> None:
+    """Make the operations of a session again on another lane than that which they were on.
+
+    Raises:
+        LinkLost: The member is gone.
+        OperationLost: They can't be made again.
+        Lacking: It has not got the key.
+        Refused: It does not do what the other one did.
+    """
+    if session.bound is None or (session.bound is lane and not session.is_adrift):
+        return
+    if not session.journal.is_complete:
+        raise OperationLost
+    for frame, data in list(session.journal.requests):
+        await prepare(context, lane, session, names_in(frame, data), until)
+        object_, body = translated(lane, frame, data)
+        limit = context.pool.limit(frame[1], max(0.001, until - monotonic()))
+        reply = await lane.ask(
+            frame[1], body, session.handle, object_=object_, flags=frame[2] & Flags.FUSED, limit=limit
+        )
+        if reply.rv not in (RV.CKR_OK, RV.CKR_BUFFER_TOO_SMALL):
+            raise Refused(reply.rv)
+    session.bound = lane
+    session.is_adrift = False
+
+
+# At all members
+
+
+async def everywhere(
+    context: PoolContext, members: Sequence[Member], work: Callable[[Lane], Coroutine[Any, Any, Any]], until: float
+) -> dict[str, Any]:
+    """Do something on the lanes to several members at the same time. Return what came of it, by member; LinkLost or Refused if that did.
+
+    Args:
+        context: The context.
+        members: The members.
+        work: What to do.
+        until: When to stop waiting for a lane, by the monotonic clock.
+    """
+
+    async def one(member: Member) -> Any:
+        try:
+            return await work(await context.lane(member, until))
+        except (LinkLost, Refused, Lacking) as error:
+            return error
+
+    results = await asyncio.gather(*map(one, members))
+    return {member.name: result for member, result in zip(members, results, strict=True)}

@@ -1,0 +1,128 @@
+"""A stream to a pool: what the daemon's side sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from keyway.backend.stream import Stream
+from keyway.daemon.pool.context import PoolContext
+from keyway.wire.ahead import NEWS
+
+if TYPE_CHECKING:
+    from keyway.daemon.pool.pool import Pool
+
+__all__ = ["PoolStream", "PoolTransport"]
+
+
+class PoolTransport(asyncio.Transport):
+    """Hands frames to a pool's context and back, within the process."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self.context = PoolContext(pool, self)
+        self.is_paused = False
+        self._protocol: asyncio.Protocol | None = None
+        self._loop = asyncio.get_running_loop()
+        self._is_closing = False
+
+    # For the daemon's side
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Hand requests to the context."""
+        if not self._is_closing:
+            self.context.receive(bytes(data))
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Say who gets the replies."""
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        """Tell whether the stream is over."""
+        return self._is_closing
+
+    def close(self) -> None:
+        """End the stream."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.context.close()
+            self._loop.call_soon(self._tell_lost)
+
+    def abort(self) -> None:
+        """End the stream."""
+        self.close()
+
+    def pause_reading(self) -> None:
+        """Let no replies come."""
+        self.is_paused = True
+        for lane in self.context.lanes.values():
+            lane.host.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let them come again."""
+        self.is_paused = False
+        for lane in self.context.lanes.values():
+            lane.host.transport.resume_reading()
+
+    def _tell_lost(self) -> None:
+        if self._protocol is not None:
+            self._protocol.connection_lost(None)
+
+    # For the context
+
+    def deliver(self, data: bytes) -> None:
+        """Hand replies to the daemon's side."""
+        if self._protocol is not None and not self._is_closing:
+            self._protocol.data_received(data)
+
+    def set_busy(self, busy: bool) -> None:
+        """Say that no more requests can be taken for now, or that they can again."""
+        if self._protocol is not None and not self._is_closing:
+            if busy:
+                self._protocol.pause_writing()
+            else:
+                self._protocol.resume_writing()
+
+    def news(self) -> None:
+        """Tell that objects have changed."""
+        self.deliver(NEWS)
+
+
+class PoolStream(Stream):
+    """A stream to a pool."""
+
+    kind = "pool"
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool.name)
+        self._pool = pool
+        self.transport: PoolTransport = PoolTransport(pool)
+
+    @property
+    def place(self) -> str:
+        """The pool."""
+        return self._pool.token_name
+
+    @property
+    def context(self) -> PoolContext:
+        """What is at the other end."""
+        return self.transport.context
+
+    def note_lost(self, error: Exception | None) -> None:
+        """Do nothing: what counts is the end of the lanes."""
+
+    def end(self, grace: float) -> None:
+        """Close the stream. The lanes have their own times."""
+        self.transport.close()
+        self._pool.tasks.start(self._end(), "end of a pool's context")
+
+    async def _end(self) -> None:
+        await self.context.wait_ended()
+        self._pool.left(self.context)
+        if not self.ended.done():
+            self._note_end("closed")
+
+    def _cut_off(self) -> None:
+        """Close the stream."""
+        self.transport.close()
