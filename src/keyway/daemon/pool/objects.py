@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from keyway.cryptoki import CALLS, RV, Attribute, Value, call_named, rv_name
+from keyway.cryptoki import CALLS, RV, Value, call_named, rv_name
 from keyway.cryptoki.constants import CKA_TOKEN
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool import writing
@@ -96,7 +96,7 @@ def _told(values: Sequence[Value]) -> Iterator[bool]:
     for value in values:
         if isinstance(value, tuple):
             for each in value:
-                if isinstance(each, Attribute) and each.type == CKA_TOKEN and isinstance(each.value, bytes):
+                if each.type == CKA_TOKEN and isinstance(each.value, bytes):
                     yield any(each.value)
 
 
