@@ -1,9 +1,9 @@
 """Whether the members of a pool have the same objects."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from keyway.cryptoki.constants import (
     CKO_CERTIFICATE,
@@ -22,6 +22,8 @@ from keyway.cryptoki.constants import (
 from keyway.gateway.pool.identity import Facts, Identity, identities
 
 __all__ = ["Disagreement", "compare"]
+
+Kind: TypeAlias = Literal["missing", "different", "twins"]
 
 _WORDS: Final = {
     CKO_DATA: "data object",
@@ -44,15 +46,28 @@ class Disagreement:
     """Something in which the members differ, or which can't be told apart on one.
 
     Attributes:
-        kind: `missing`: some members lack the object. `different`: an object of the same class, label and CKA_ID has another public key on
-            some members, so these are tokens with different keys. `twins`: a member has objects that nothing tells apart.
+        kind: `missing`: some members lack the object. `different`: an object of the same class, label and CKA_ID has another public key, or another check
+            value, on some members, so these are tokens with different keys. `twins`: a member has objects that nothing tells apart.
         what: The object, in words.
         members: The members that lack it; else those that have it.
     """
 
-    kind: Literal["missing", "different", "twins"]
+    kind: Kind
     what: str
     members: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Alike:
+    """What one member has of objects with one class, label and CKA_ID.
+
+    Attributes:
+        counts: How many there are of each identity.
+        proofs: Digests of public keys, public values and check values, as far as they are known.
+    """
+
+    counts: Counter[Identity] = field(default_factory=Counter)
+    proofs: set[bytes] = field(default_factory=set)
 
 
 def compare(members: Mapping[str, Mapping[int, Facts]]) -> list[Disagreement]:
@@ -61,60 +76,64 @@ def compare(members: Mapping[str, Mapping[int, Facts]]) -> list[Disagreement]:
     Args:
         members: The listing of each member.
     """
-    counts = {
-        member: Counter(identities({handle: facts for handle, facts in listing.items() if facts.is_token}).values())
-        for member, listing in members.items()
-    }
-    found: dict[tuple[int | None, bytes, bytes], dict[str, set[Identity]]] = {}
-    for member, count in counts.items():
-        for identity in count:
-            alike = found.setdefault((identity.object_class, identity.label, identity.id), {})
-            alike.setdefault(member, set()).add(identity)
+    found: dict[tuple[int | None, bytes, bytes], dict[str, _Alike]] = {}
+    for member, listing in members.items():
+        of_token = {handle: facts for handle, facts in listing.items() if facts.is_token}
+        for handle, identity in identities(of_token).items():
+            key = (identity.object_class, identity.label, identity.id)
+            alike = found.setdefault(key, {}).setdefault(member, _Alike())
+            alike.counts[identity] += 1
+            alike.proofs.update(filter(None, [identity.public_digest or of_token[handle].public]))
     disagreements = [
-        each for alike in found.values() for each in (*_differences(alike, counts), *_twins(alike, counts))
+        Disagreement(kind, _words(*key), concerned)
+        for key, alike in found.items()
+        for kind, concerned in (*_differences(alike, tuple(members)), *_twins(alike))
     ]
     return sorted(disagreements, key=lambda each: (each.what, each.kind, each.members))
 
 
-def _differences(alike: Mapping[str, set[Identity]], counts: Mapping[str, Counter[Identity]]) -> Iterable[Disagreement]:
+_Found: TypeAlias = tuple[Kind, tuple[str, ...]]
+
+
+def _differences(alike: Mapping[str, _Alike], members: tuple[str, ...]) -> Iterator[_Found]:
     """Tell of objects with one class, label and CKA_ID.
 
     Args:
         alike: What each member has that has any.
-        counts: What each member has of all objects.
+        members: All members.
     """
-    every = {identity for has in alike.values() for identity in has}
-    # A private key whose public key is not there is not another key, but can't be named: it counts as missing.
-    known = {identity for identity in every if identity.public_digest} or every
-    what = _words(min(every, key=repr))
-    if _has_strangers([has & known for has in alike.values()]):
-        yield Disagreement("different", what, tuple(alike))
-        lacking = [tuple(member for member in counts if member not in alike)]
+    if _has_strangers([has.proofs for has in alike.values() if has.proofs]):
+        yield "different", tuple(alike)
+        lacking = [tuple(member for member in members if member not in alike)]
     else:
-        lacking = [tuple(member for member in counts if identity not in alike.get(member, ())) for identity in known]
+        every = {identity for has in alike.values() for identity in has.counts}
+        # A private key whose public key is not there is no other key, but it has another name: it is as good as missing.
+        known = {identity for identity in every if identity.public_digest} or every
+        lacking = [
+            tuple(member for member in members if member not in alike or identity not in alike[member].counts)
+            for identity in known
+        ]
     for without in dict.fromkeys(lacking):
         if without:
-            yield Disagreement("missing", what, without)
+            yield "missing", without
 
 
-def _twins(alike: Mapping[str, set[Identity]], counts: Mapping[str, Counter[Identity]]) -> Iterable[Disagreement]:
-    having = tuple(member for member, has in alike.items() if any(counts[member][identity] > 1 for identity in has))
+def _twins(alike: Mapping[str, _Alike]) -> Iterator[_Found]:
+    having = tuple(member for member, has in alike.items() if max(has.counts.values()) > 1)
     if having:
-        yield Disagreement("twins", _words(min(alike[having[0]], key=repr)), having)
+        yield "twins", having
 
 
-def _has_strangers(each: list[set[Identity]]) -> bool:
-    """Tell whether two members have something each, and nothing in common."""
-    some = [has for has in each if has]
-    return any(one.isdisjoint(other) for at, one in enumerate(some) for other in some[:at])
+def _has_strangers(proofs: list[set[bytes]]) -> bool:
+    """Tell whether two members have nothing in common."""
+    return any(one.isdisjoint(other) for at, one in enumerate(proofs) for other in proofs[:at])
 
 
-def _words(identity: Identity) -> str:
-    class_ = identity.object_class
-    words = ["object"] if class_ is None else [_WORDS.get(class_, f"object of class 0x{class_:x}")]
-    if identity.label:
+def _words(object_class: int | None, label: bytes, id_: bytes) -> str:
+    words = ["object"] if object_class is None else [_WORDS.get(object_class, f"object of class 0x{object_class:x}")]
+    if label:
         # Whatever is in a label, it stays in its line.
-        words.append(repr(identity.label.decode("utf-8", "replace")))
-    if identity.id:
-        words.append(f"with CKA_ID {identity.id.hex()}")
+        words.append(repr(label.decode("utf-8", "replace")))
+    if id_:
+        words.append(f"with CKA_ID {id_.hex()}")
     return " ".join(words)

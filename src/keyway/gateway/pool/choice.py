@@ -46,7 +46,8 @@ def choose(policy: Policy, members: Sequence[C], turn: int) -> C | None:
         members: Those that are usable and have what the call needs, in the order of the configuration.
         turn: A number that grows by one with each choice: who serves among equals.
     """
-    return _choose(policy, members, turn, False) or _choose(policy, members, turn, True)
+    chosen = _choose(policy, members, turn, False)
+    return chosen if chosen is not None else _choose(policy, members, turn, True)
 
 
 def _choose(policy: Policy, members: Sequence[C], turn: int, is_standby: bool) -> C | None:

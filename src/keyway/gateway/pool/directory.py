@@ -26,7 +26,7 @@ class Directory:
             listing: The facts of all objects by handle.
         """
         for handle in self._facts:
-            del self._handles[self._names.pop(handle)]
+            self._handles.pop(self._names.pop(handle), None)
         self._facts = {handle: facts for handle, facts in listing.items() if handle not in self._names}
         for handle, name in names(self._facts).items():
             self._names[handle] = name
@@ -63,7 +63,7 @@ class Directory:
         """Forget an object; nothing happens if it is not known."""
         handle = self._handles.pop(name, None)
         if handle is not None:
-            del self._names[handle]
+            self._names.pop(handle, None)
             self._facts.pop(handle, None)
 
     def unknown(self, handles: Iterable[int]) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Final
 
 from keyway.cryptoki import Attribute
 from keyway.cryptoki.constants import (
+    CKA_CHECK_VALUE,
     CKA_CLASS,
     CKA_EC_POINT,
     CKA_ID,
@@ -28,6 +29,7 @@ from keyway.cryptoki.constants import (
     CKO_DATA,
     CKO_PRIVATE_KEY,
     CKO_PUBLIC_KEY,
+    CKO_SECRET_KEY,
 )
 
 __all__ = [
@@ -57,6 +59,7 @@ IDENTITY_QUERY: Final[tuple[int, ...]] = (
     CKA_LABEL,
     CKA_MODULUS,
     CKA_EC_POINT,
+    CKA_CHECK_VALUE,
 )
 """The attributes to ask of every object. None of them is secret in any class of objects."""
 
@@ -75,7 +78,8 @@ class Facts:
         label: CKA_LABEL; empty if it has none.
         is_token: CKA_TOKEN.
         is_private: CKA_PRIVATE.
-        public: A digest of the public key or the public value; empty if the object itself reveals none.
+        public: A digest of the public key or the public value, of a secret key that of its check value; empty if the object itself
+            reveals none.
     """
 
     object_class: int | None
@@ -96,7 +100,8 @@ class Identity:
         key_type: The key type.
         id: CKA_ID.
         label: CKA_LABEL.
-        public_digest: `Facts.public`, for a private key that does not reveal it that of the public key beside it.
+        public_digest: `Facts.public`, for a private key that does not reveal it that of the public key beside it. Empty for a secret key: some
+            tokens have no check value of a key that was imported.
     """
 
     object_class: int | None
@@ -136,15 +141,18 @@ def facts_of(answer: Sequence[Attribute], value: bytes | None = None) -> Facts:
         found = given.get(type_)
         return found if isinstance(found, bytes) else b""
 
-    key_type = number(CKA_KEY_TYPE)
-    if value is not None:
-        public = value
+    object_class, key_type = number(CKA_CLASS), number(CKA_KEY_TYPE)
+    if object_class == CKO_SECRET_KEY:
+        public = data(CKA_CHECK_VALUE)
+    elif value is not None:
+        # Some tokens give numbers a leading zero. No public key that is not a number loses what it is by this.
+        public = value.lstrip(b"\0") if object_class == CKO_PUBLIC_KEY else value
     elif key_type == CKK_RSA:
         public = data(CKA_MODULUS).lstrip(b"\0")
     else:
-        public = _point(data(CKA_EC_POINT)) if key_type in _WITH_POINT else b""
+        public = _point(data(CKA_EC_POINT), key_type) if key_type in _WITH_POINT else b""
     return Facts(
-        number(CKA_CLASS),
+        object_class,
         key_type,
         data(CKA_ID),
         data(CKA_LABEL),
@@ -183,7 +191,8 @@ def identities(listing: Mapping[int, Facts]) -> dict[int, Identity]:
 def names(listing: Mapping[int, Facts]) -> dict[int, int]:
     """Return the name of each object of a member, by handle.
 
-    Twins, which nothing tells apart, are counted in the order of their handles, those that are seen without a login first.
+    Twins, which nothing tells apart, are counted in the order of their handles: token objects first, and of them those that are seen without
+    a login, so that nobody's name changes when more objects come into sight.
 
     Args:
         listing: The facts of all objects by handle.
@@ -194,11 +203,17 @@ def names(listing: Mapping[int, Facts]) -> dict[int, int]:
     return {
         handle: _name(identity, ordinal)
         for identity, found in twins.items()
-        for ordinal, handle in enumerate(sorted(found, key=lambda handle: (listing[handle].is_private, handle)))
+        for ordinal, handle in enumerate(sorted(found, key=lambda handle: _rank(listing[handle], handle)))
     }
 
 
+def _rank(facts: Facts, handle: int) -> tuple[bool, bool, int]:
+    return not facts.is_token, facts.is_private, handle
+
+
 def _public_of(facts: Facts, labels: Mapping[bytes, set[bytes]]) -> bytes:
+    if facts.object_class == CKO_SECRET_KEY:
+        return b""
     if facts.public or facts.object_class != CKO_PRIVATE_KEY:
         return facts.public
     every = {digest for digests in labels.values() for digest in digests}
@@ -226,11 +241,16 @@ def _encoded(number: int | None) -> bytes:
     return b"" if number is None else number.to_bytes(8, "big")
 
 
-def _point(value: bytes) -> bytes:
+def _point(value: bytes, key_type: int | None) -> bytes:
     """Return the point in a CKA_EC_POINT: some tokens give it in a DER OCTET STRING, as the standard says, some as it is."""
-    if len(value) > 2 and value[0] == 4:
-        if value[1] == len(value) - 2 < 0x80:
-            return value[2:]
-        if value[1] == 0x81 and len(value) > 3 and value[2] == len(value) - 3:
-            return value[3:]
-    return value
+    head = value[:3]
+    if head[:1] != b"\x04":
+        return value
+    if head[1:] and head[1] == len(value) - 2 < 0x80:
+        inner = value[2:]
+    elif head[1:2] == b"\x81" and head[2:] and head[2] == len(value) - 3:
+        inner = value[3:]
+    else:
+        return value
+    # An uncompressed point begins with the same byte as an OCTET STRING. Within one there must be a point again.
+    return inner if key_type != CKK_EC or inner[:1] in (b"\x02", b"\x03", b"\x04") else value

@@ -96,15 +96,18 @@ UNREPEATABLE: Final[frozenset[int]] = frozenset(
 """Mechanisms that are stateful by nature: what they have done is never done a second time, and never on another member."""
 
 
-def is_repeatable(mechanism: Mechanism | None) -> bool:
-    """Tell whether an operation may be made a second time after a part of its results was delivered.
+def is_repeatable(mechanism: Mechanism | None, *, was_delivered: bool = True) -> bool:
+    """Tell whether an operation, or a call that is one, may be made a second time.
 
     Args:
-        mechanism: The mechanism of the init call; None for a NULL pointer.
+        mechanism: The mechanism; None for a NULL pointer.
+        was_delivered: Whether the client may have got a part of the results, what the token wrote to the parameter among them.
     """
     if mechanism is None:
         return True
-    return mechanism.type not in UNREPEATABLE and is_repeatable_parameter(mechanism.parameter)
+    if mechanism.type in UNREPEATABLE:
+        return False
+    return not was_delivered or is_repeatable_parameter(mechanism.parameter)
 
 
 def is_repeatable_parameter(parameter: Parameter) -> bool:

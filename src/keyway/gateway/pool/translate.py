@@ -5,7 +5,6 @@ there yet.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, TypeAlias, cast
 
 from keyway.cryptoki import (
@@ -167,13 +166,13 @@ def _handle(handle: int, mapping: Mapped) -> int:
 
 
 def _mechanism(mechanism: Mechanism, mapping: Mapped, is_reply: bool) -> Mechanism:
-    return replace(mechanism, parameter=_parameter(mechanism.parameter, mapping, is_reply))
+    return Mechanism(mechanism.type, _parameter(mechanism.parameter, mapping, is_reply))
 
 
 def _parameter(parameter: Parameter, mapping: Mapped, is_reply: bool) -> Parameter:
     if not isinstance(parameter, Structured) or parameter.shape not in SHAPES_WITH_HANDLES:
         return parameter
-    return replace(parameter, members=tuple(_members(parameter.shape, parameter.members, mapping, is_reply)))
+    return Structured(parameter.shape, tuple(_members(parameter.shape, parameter.members, mapping, is_reply)))
 
 
 def _members(shape: int, values: Sequence[MemberValue], mapping: Mapped, is_reply: bool) -> Iterator[MemberValue]:

@@ -1,0 +1,149 @@
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.gateway.pool import strategies
+
+from keyway.cryptoki.constants import CKO_DATA
+from keyway.gateway.pool.directory import Directory
+from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT, Facts, names
+
+DATA = Facts(CKO_DATA, None, b"", b"data", is_token=True, is_private=False, public=b"")
+OF_SESSION = Facts(CKO_DATA, None, b"", b"of a session", is_token=False, is_private=False, public=b"")
+NAME = FIRST_SESSION_OBJECT + 1
+
+
+def test_a_listing_is_known_by_name_and_by_handle():
+    directory = Directory()
+    directory.replace({5: DATA})
+    (name,) = names({5: DATA}).values()
+    assert directory.name(5) == name
+    assert directory.handle(name) == 5
+    assert directory.facts(5) == DATA
+    assert directory.token_names() == {name}
+
+
+def test_nothing_else_is_known():
+    directory = Directory()
+    directory.replace({5: DATA})
+    assert directory.name(6) is None
+    assert directory.handle(6) is None
+    assert directory.facts(6) is None
+    assert directory.unknown([7, 5, 6]) == [7, 6]
+
+
+def test_an_object_that_gets_another_handle_keeps_its_name():
+    directory = Directory()
+    directory.replace({5: DATA})
+    name = directory.name(5)
+    assert name is not None
+    directory.replace({9: DATA})
+    assert directory.handle(name) == 9
+    assert directory.name(5) is None
+
+
+def test_session_objects_stay_when_the_token_is_listed_anew():
+    directory = Directory()
+    directory.add(NAME, 5)
+    directory.replace({6: DATA})
+    assert directory.handle(NAME) == 5
+    assert directory.token_names() == {directory.name(6)}
+
+
+def test_a_session_object_that_is_listed_too_keeps_the_name_that_it_was_given():
+    directory = Directory()
+    directory.add(NAME, 5)
+    directory.replace({5: OF_SESSION, 6: OF_SESSION})
+    assert directory.name(5) == NAME
+    assert directory.name(6) not in (NAME, None)
+    assert directory.token_names() == frozenset()
+
+
+def test_a_handle_that_is_given_again_has_its_new_name_alone():
+    directory = Directory()
+    directory.add(NAME, 5)
+    directory.add(NAME + 1, 5)
+    assert directory.handle(NAME) is None
+    assert directory.name(5) == NAME + 1
+    directory.add(NAME + 1, 6)
+    assert directory.name(5) is None
+    assert directory.handle(NAME + 1) == 6
+
+
+def test_an_object_is_forgotten():
+    directory = Directory()
+    directory.replace({5: DATA})
+    name = directory.name(5)
+    assert name is not None
+    directory.remove_name(name)
+    directory.remove_name(name)
+    assert directory.unknown([5]) == [5]
+    assert directory.facts(5) is None
+    assert not directory.token_names()
+
+
+class Names(RuleBasedStateMachine):
+    """A directory beside two plain mappings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Directory()
+        self.listed: dict[int, Facts] = {}
+        self.added: dict[int, int] = {}
+
+    @rule(listing=st.dictionaries(st.integers(1, 9), strategies.facts, max_size=6))
+    def replace(self, listing: dict[int, Facts]) -> None:
+        self.directory.replace(listing)
+        self.listed = {handle: facts for handle, facts in listing.items() if handle not in self.added.values()}
+        named = names(self.listed)
+        assert {handle: self.directory.name(handle) for handle in self.listed} == named
+
+    @rule(number=st.integers(0, 4), handle=st.integers(1, 9))
+    def add(self, number: int, handle: int) -> None:
+        self.directory.add(FIRST_SESSION_OBJECT + number, handle)
+        self.listed.pop(handle, None)
+        self.added = {name: other for name, other in self.added.items() if other != handle}
+        self.added[FIRST_SESSION_OBJECT + number] = handle
+
+    @rule(number=st.integers(0, 4))
+    def remove(self, number: int) -> None:
+        self.directory.remove_name(FIRST_SESSION_OBJECT + number)
+        self.added.pop(FIRST_SESSION_OBJECT + number, None)
+
+    @precondition(lambda self: self.listed)
+    @rule(data=st.data())
+    def remove_listed(self, data: st.DataObject) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.listed)))
+        name = self.directory.name(handle)
+        assert name is not None
+        self.directory.remove_name(name)
+        del self.listed[handle]
+
+    @rule()
+    def clear(self) -> None:
+        self.directory.clear()
+        self.listed.clear()
+        self.added.clear()
+
+    @invariant()
+    def both_ways_lead_to_the_same(self) -> None:
+        for handle in range(1, 10):
+            name = self.directory.name(handle)
+            assert (name is not None) == (handle in self.listed or handle in self.added.values())
+            assert name is None or self.directory.handle(name) == handle
+            assert self.directory.facts(handle) == self.listed.get(handle)
+
+    @invariant()
+    def added_names_are_kept(self) -> None:
+        assert {name: self.directory.handle(name) for name in self.added} == self.added
+
+    @invariant()
+    def token_objects_are_told(self) -> None:
+        expected = {self.directory.name(handle) for handle, facts in self.listed.items() if facts.is_token}
+        assert self.directory.token_names() == expected
+
+    @invariant()
+    def the_others_are_unknown(self) -> None:
+        known = set(self.listed) | set(self.added.values())
+        assert self.directory.unknown(range(9, 0, -1)) == [handle for handle in range(9, 0, -1) if handle not in known]
+
+
+TestNames = Names.TestCase
