@@ -20,6 +20,7 @@ from keyway.cryptoki.constants import CKF_OS_LOCKING_OK
 from keyway.daemon.link import Caller, LinkLost
 from keyway.daemon.sources import source_of
 from keyway.observe.log import event
+from keyway.observe.metrics import Answered
 from keyway.wire.codec import encode_request
 
 __all__ = ["Backend", "BackendError"]
@@ -58,6 +59,7 @@ class Backend:
         stock: Its streams that are not in use yet.
         turns: At what its streams can't do at the same time.
         crashes: Streams that ended while a client had them.
+        answered: What they have answered so far.
     """
 
     def __init__(self, name: str, options: BackendOptions, binary: Path, environment: Mapping[str, str]) -> None:
@@ -74,6 +76,7 @@ class Backend:
         # Another gateway has turns of its own.
         self.turns = Turns(needed=options.module is not None or options.protocol == "p11-kit")
         self.crashes = 0
+        self.answered = Answered()
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
         self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"" if options.module else b"keyway")).body
@@ -97,6 +100,7 @@ class Backend:
         Raises:
             BackendError: It failed, or did not return in time; then the stream is cut off.
         """
+        link.answered = self.answered
         turn = await self.turns.take(exclusive=True)
         try:
             async with asyncio.timeout(self.options.start_timeout):

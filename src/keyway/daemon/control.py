@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import RV
 from keyway.daemon.link import Frame, reply_frame
+from keyway.observe.metrics import counted
 from keyway.wire.header import HEADER_SIZE
 
 if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
 
-__all__ = ["STATUS", "TRACE", "answer"]
+__all__ = ["STATUS", "TRACE", "answer", "status"]
 
 STATUS: Final = 0x4000
 """Empty body; the reply's body is a JSON object."""
@@ -57,7 +58,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
 
 
 def _status(daemon: Daemon, _: Connection, frame: Frame, __: bytes) -> bytes:
-    return reply_frame(frame, RV.CKR_OK, json.dumps(status(daemon)).encode())
+    return reply_frame(frame, RV.CKR_OK, json.dumps(counted(status(daemon), daemon.counters)).encode())
 
 
 def _trace(daemon: Daemon, client: Connection, frame: Frame, body: bytes) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from keyway.cryptoki import CALLS
+from keyway.observe.metrics import Answered
 from keyway.wire.ahead import NEWS, READ_AHEAD
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
@@ -35,10 +36,12 @@ class Caller(Protocol):
     Attributes:
         name: The backend's name.
         host: What is at the other end.
+        answered: What it has answered so far.
     """
 
     name: str
     host: Stream
+    answered: Answered
 
     async def call(self, number: int, body: bytes, target: int = 0) -> tuple[int, bytes]:
         """Make a call and return RV and body of the reply.
@@ -94,6 +97,7 @@ class Link(asyncio.Protocol):
         in_flight: The unanswered requests by id, as the client sent them.
         tracked: Those of them whose replies need a look.
         ending: Whether the end of the host is expected.
+        answered: What it has answered so far; its backend counts all of its links together.
     """
 
     def __init__(self, host: Stream, owner: Owner) -> None:
@@ -103,6 +107,7 @@ class Link(asyncio.Protocol):
         self.in_flight: dict[int, Frame] = {}
         self.tracked: dict[int, Tracked] = {}
         self.ending = False
+        self.answered = Answered()
         self._owner = owner
         self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next_id = OWN_IDS
@@ -139,6 +144,7 @@ class Link(asyncio.Protocol):
         in_flight = self.in_flight
         tracked = self.tracked
         own = self._own
+        answered = self.answered
         at = start = 0
         end = len(data)
         self._need = HEADER_SIZE
@@ -161,7 +167,12 @@ class Link(asyncio.Protocol):
                 self._owner.host_told_news(self)
                 at = start = stop
                 continue
-            del in_flight[number]
+            # The client's number of the call: the host could answer with any.
+            call = in_flight.pop(number)[1]
+            try:
+                answered[call, frame[5]] += 1
+            except KeyError:
+                answered.add(call, frame[5])
             if (tracked and number in tracked) or (own and number in own):
                 if start < at:
                     self._owner.write(data[start:at])

@@ -9,6 +9,7 @@ import resource
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keyway.config import Config, EntranceOptions, members_of
 from keyway.cryptoki import Version
@@ -25,7 +26,11 @@ from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
 from keyway.daemon.view import View
 from keyway.observe.log import event
+from keyway.observe.metrics import Counters
 from keyway.transport.peer import Peer, peer_of
+
+if TYPE_CHECKING:
+    from keyway.daemon.http import Monitor
 
 __all__ = ["Daemon"]
 
@@ -44,6 +49,7 @@ class Daemon:
         tasks: What runs beside the loop's callbacks.
         changes: Who is told of changed objects.
         tracing: Who is shown the calls that pass.
+        counters: What is counted for monitoring.
         clients: The open connections.
         listeners: Where clients connect.
         offers: Where this gateway connects to, for clients to come that way.
@@ -76,11 +82,15 @@ class Daemon:
         self.tasks = Tasks()
         self.changes = Changes()
         self.tracing = Tracing(self)
+        self.counters = Counters()
+        self._monitor: Monitor | None = None
         self.clients: set[Connection] = set()
         own = {"": config.listen.as_listener()} if config.listen is not None else {}
         self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
         self.pools = {
-            name: Pool(name, token, members_of(token, config), self.backends, self.tasks, config.limits.ending)
+            name: Pool(
+                name, token, members_of(token, config), self.backends, self.tasks, self.counters, config.limits.ending
+            )
             for name, token in config.tokens.items()
             if token.is_pool
         }
@@ -88,6 +98,7 @@ class Daemon:
         self.listeners = [
             Listener(self, name, options, self.view(options)) for name, options in {**own, **config.listeners}.items()
         ]
+        self.counters.answered = {name: backend.answered for name, backend in self.backends.items()}
         self.offers = [Offer(self, name, options) for name, options in config.offers.items()]
         self._contexts: dict[str, Entrance] = {}
         self._context_count = 0
@@ -104,6 +115,7 @@ class Daemon:
         try:
             for listener in self.listeners:
                 listener.start(self._sockets)
+            await self._start_monitor()
         except BaseException:
             self._close_listeners()
             raise
@@ -124,6 +136,8 @@ class Daemon:
             hurry: Ends that time early when set.
         """
         self._close_listeners()
+        if self._monitor is not None:
+            self._monitor.drain()
         self.tracing.close()
         if self.clients:
             event(logging.INFO, "draining", clients=len(self.clients), seconds=drain)
@@ -138,6 +152,8 @@ class Daemon:
         await self.tasks.stop()
         for backend in self.backends.values():
             await backend.close()
+        if self._monitor is not None:
+            await self._monitor.close()
         event(logging.INFO, "stopped")
 
     def view(self, options: EntranceOptions) -> View:
@@ -148,6 +164,13 @@ class Daemon:
         """
         pools = {pool.name: pool for pool in self.pools.values()}
         return View(self.config, pools, options.tokens, options.first_slot)
+
+    async def _start_monitor(self) -> None:
+        if self.config.metrics.address is not None:
+            from keyway.daemon.http import Monitor  # What it needs takes long to load, and most do without.
+
+            self._monitor = Monitor(self, self.config.metrics.address)
+            await self._monitor.start()
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

@@ -11,6 +11,7 @@ from keyway.cryptoki import Value
 from keyway.daemon.link import Frame, LinkLost
 from keyway.gateway.pool.directory import Directory
 from keyway.gateway.routes import TURNS
+from keyway.observe.metrics import Answered
 from keyway.wire.ahead import NEWS
 from keyway.wire.codec import encode_request
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY
@@ -108,6 +109,7 @@ class Lane(asyncio.Protocol):
         directory: The objects there.
         listed: When the directory was last made, by the monotonic clock; 0 if it was not, or does not hold any more.
         in_flight: What is under way, by id.
+        answered: Not used: a pool counts by member.
         felt: When the other end was last asked for a sign of life, by the monotonic clock.
         is_felt: Whether its answer is waited for.
     """
@@ -127,6 +129,7 @@ class Lane(asyncio.Protocol):
         self.directory = Directory()
         self.listed = 0.0
         self.in_flight: dict[int, PoolCall | Ask] = {}
+        self.answered = Answered()
         self.felt = 0.0
         self.is_felt = False
         self.preparing = asyncio.Lock()

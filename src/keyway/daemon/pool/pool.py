@@ -17,7 +17,7 @@ from keyway.backend.connection import Connection
 from keyway.backend.host import Host
 from keyway.backend.turns import Turns
 from keyway.config import BackendOptions, MemberOptions, TokenOptions, error_classes_of
-from keyway.cryptoki import CALLS, RV, MechanismInfo, Numbers, Room, call_named, rv_name
+from keyway.cryptoki import RV, MechanismInfo, Numbers, Room, call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.context import PoolContext, open_lane
@@ -27,7 +27,7 @@ from keyway.daemon.pool.login import Login
 from keyway.daemon.pool.member import Member
 from keyway.daemon.pool.names import HOME
 from keyway.daemon.pool.serving import prepare
-from keyway.daemon.pool.session import PoolCall, PoolSession
+from keyway.daemon.pool.session import PoolCall, PoolSession, call_name
 from keyway.daemon.pool.stream import PoolStream
 from keyway.daemon.pool.tokens import slot_info, token_info
 from keyway.daemon.pool.ways import LONG
@@ -35,7 +35,7 @@ from keyway.gateway.pool import merge
 from keyway.gateway.pool.binding import reasons
 from keyway.gateway.pool.choice import Policy
 from keyway.gateway.pool.health import Event, State, probe_due
-from keyway.gateway.pool.signals import parse_signal
+from keyway.gateway.pool.signals import Signal, classify, parse_signal
 from keyway.gateway.slots import BackendSlot, SeenSlot
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply, encode_request
@@ -44,6 +44,7 @@ from keyway.wire.errors import WireError
 if TYPE_CHECKING:
     from keyway.daemon.pool.session import PoolCall as _PoolCall
     from keyway.daemon.tasks import Tasks
+    from keyway.observe.metrics import Counters
 
 __all__ = ["Pool"]
 
@@ -82,6 +83,7 @@ class Pool:
         members: tuple[MemberOptions, ...],
         backends: Mapping[str, Backend],
         tasks: Tasks,
+        counters: Counters,
         ending: float,
     ) -> None:
         """Prepare a pool. Needs a running loop.
@@ -92,12 +94,14 @@ class Pool:
             members: Its members.
             backends: The backends by name.
             tasks: What runs beside the loop's callbacks.
+            counters: Where calls are counted.
             ending: Seconds that a host has to end before it is killed.
         """
         self.token_name = name
         self.name = HOME.format(name)
         self.token = options
         self.tasks = tasks
+        self._counters = counters
         self.ending = ending
         self.turns = Turns(needed=False)
         self.options = BackendOptions(spares=0)
@@ -162,12 +166,34 @@ class Pool:
         return min(left, self.deadline / 2)
 
     def note(self, number: int, member: Member, rv: int, since: float) -> None:
-        """Note that a member has answered a call."""
+        """Note that a member has answered a call.
 
-    def failed_over(self, member: Member, number: int) -> None:
-        """Note that a call goes on at another member."""
+        Args:
+            number: Call number.
+            member: The member.
+            rv: The RV.
+            since: When it was asked, by the monotonic clock.
+        """
+        meaning = "done" if rv == RV.CKR_OK else classify(rv, member.vendor).name.lower()
+        self._counters.note(number, self.token_name, member.name, meaning, monotonic() - since)
+
+    def failed_over(self, member: Member, number: int, signal: Signal) -> None:
+        """Note that a call goes on at another member.
+
+        Args:
+            member: The member that it leaves.
+            number: Call number.
+            signal: Why.
+        """
         self.failovers += 1
-        event(logging.DEBUG, "failed over", token=self.token_name, member=member.name, call=CALLS[number - 1].name)
+        self._counters.failover(self.token_name, member.name, signal.name.lower())
+        event(
+            logging.DEBUG,
+            "failed over",
+            token=self.token_name,
+            member=member.name,
+            call=call_name((0, number, 0, 0, 0, 0)),
+        )
 
     @property
     def quorum(self) -> int:

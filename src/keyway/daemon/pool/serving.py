@@ -199,7 +199,7 @@ async def serve(
                 _rebuild(lane, session, names, reply.rv)
         else:
             tried.add(member.name)
-            context.pool.failed_over(member, number)
+            context.pool.failed_over(member, number, signal)
 
 
 async def _ask(
