@@ -150,6 +150,8 @@ class Daemon:
             client.abort()
         await self.wait_idle()
         await self.tasks.stop()
+        for pool in self.pools.values():
+            pool.close()
         for backend in self.backends.values():
             await backend.close()
         if self._monitor is not None:

@@ -51,8 +51,12 @@ _QUICK: Final = frozenset(
 """Calls that may take the short way."""
 _KEYED: Final = frozenset(number for number in NAMES_KEY if number in _QUICK)
 _BEGINNINGS: Final = frozenset(number for number, way in WAYS.items() if way is Way.BEGIN)
+_COLD: Final = 2
+"""Which call of a session has it made ready at the other members."""
+_FROZEN: Final = 256
+"""After how many more calls that is tried again, if something came between."""
 _ENDS_WORK: Final = 60.0
-"""Seconds that a silent module has to end by itself: it may be writing its token, and whoever kills it then loses that."""
+"""Seconds that a silent module has to end by itself when it may be writing its token: whoever kills it then may lose that."""
 
 
 class PoolContext:
@@ -158,21 +162,40 @@ class PoolContext:
     def _lane_for(self, session: PoolSession, name: int) -> Lane | None:
         """Return the lane that is chosen for an object, or for none; None if this is no matter of a moment."""
         lanes = self.lanes
+        login = self.login
+        is_ordered = self.pool.is_ordered
         able: list[Member] = []
+        is_cold = False
         for member in self.pool.usable:
+            if able and member.is_standby:
+                break
             lane = lanes.get(member.name)
             if lane is None or not self.is_ready(lane, session):
-                if self.pool.is_ordered:
+                if lane is not None and login is not None and lane.refused is login:
+                    continue
+                if is_ordered:
                     return None
-                continue
-            if not name or lane.directory.handle(name) is not None:
+                is_cold = True
+            elif not name or lane.directory.handle(name) is not None:
+                if is_ordered:
+                    return lane
                 able.append(member)
+        if is_cold:
+            self._warm(session)
         if not able:
             return None
         if len(able) == 1:
             return lanes[able[0].name]
-        member_ = choose(self.pool.policy, able, self.pool.turn())
-        return None if member_ is None else lanes[member_.name]
+        chosen = choose(self.pool.policy, able, self.pool.turn())
+        return None if chosen is None else lanes[chosen.name]
+
+    def _warm(self, session: PoolSession) -> None:
+        """Have a session that works on made ready at the other members too: one that makes a single call needs none of them."""
+        session.cold += 1
+        if session.cold == _COLD:
+            self.pool.warm_up(self, session)
+        elif session.cold > _FROZEN:
+            session.cold = 0
 
     def _elsewhere(self, frame: Frame, data: bytes) -> None:
         """Take a request that has no session of ours."""
@@ -230,7 +253,7 @@ class PoolContext:
         member.outstanding -= 1
         session = call.session
         if call.is_over or call.lane is not lane:
-            lane.stuck.discard(session.handle)
+            lane.unstick(session.handle)
             return
         rv = frame[5]
         member.served += 1
@@ -239,7 +262,7 @@ class PoolContext:
             signal = classify(rv, member.vendor)
             if signal not in (Signal.DONE, Signal.CALLER):
                 reply = Reply(frame, data[HEADER_SIZE:])
-                self.work(works.recover(self, call, lane, signal, reply), call)
+                self._recover(call, lane, signal, reply)
                 return
         if CALLS[call.frame[1] - 1].operation:
             session.note(lane, call.frame, call.data, rv, data)
@@ -261,7 +284,7 @@ class PoolContext:
             self.pool.lane_lost(lane, [call_name(call.frame) for call in calls if not call.is_over])
         for call in calls:
             if not call.is_over and call.lane is lane:
-                self.work(works.recover(self, call, lane, Signal.LOST, None), call)
+                self._recover(call, lane, Signal.LOST, None)
 
     def lane_busy(self, lane: Lane, busy: bool) -> None:
         """Read no more requests while a member is slow to take them."""
@@ -281,7 +304,11 @@ class PoolContext:
     def overdue(self, lane: Lane, call: PoolCall) -> None:
         """Look for another way for a call that takes too long. The lane can't be used for its session until the reply has come."""
         lane.stuck.add(call.session.handle)
-        self.work(works.recover(self, call, lane, Signal.LOST, None), call)
+        self._recover(call, lane, Signal.LOST, None)
+
+    def _recover(self, call: PoolCall, lane: Lane, signal: Signal, reply: Reply | None) -> None:
+        call.lane = None  # What may still come from there is not for the client.
+        self.work(works.recover(self, call, lane, signal, reply), call)
 
     # Lanes
 
@@ -295,6 +322,8 @@ class PoolContext:
         Raises:
             LinkLost: It can't be had, or not in time.
         """
+        if self.is_closed:
+            raise LinkLost
         if (lane := self.lanes.get(member.name)) is not None and lane.is_ready:
             return lane
         opening = self._openings.get(member.name)
@@ -407,7 +436,7 @@ class PoolContext:
     def give_up(self, lane: Lane) -> None:
         """Take a lane for lost because its other end is silent."""
         event(logging.ERROR, "member silent", token=self.pool.token_name, member=lane.member.name, host=lane.host.place)
-        lane.give_up(_ENDS_WORK)
+        self.pool.abandon(lane, _ENDS_WORK if lane.is_writing else self.pool.ending)
 
 
 _FINALIZE: Final = next(call.number for call in CALLS if call.name == "C_Finalize")
@@ -446,8 +475,8 @@ async def open_lane(member: Member, owner: Any) -> Lane:
 
 def _is_plain(data: bytes) -> bool:
     """Tell whether the mechanism that a request begins with may be made anywhere, and names no object."""
-    if data[HEADER_SIZE] != 1:
-        return data[HEADER_SIZE] == 0
+    if len(data) < HEADER_SIZE + _LEAST or data[HEADER_SIZE] != 1:
+        return False  # Malformed, or NULL, which ends an operation.
     if int.from_bytes(data[HEADER_SIZE + 1 : HEADER_SIZE + 9]) in UNREPEATABLE:
         return False
     if data[HEADER_SIZE + 9] != _STRUCTURED:
@@ -455,5 +484,7 @@ def _is_plain(data: bytes) -> bool:
     return int.from_bytes(data[HEADER_SIZE + 10 : HEADER_SIZE + 12]) not in SHAPES_WITH_HANDLES
 
 
+_LEAST: Final = 12
+"""Bytes of which a mechanism has at least as many, as far as they are looked at."""
 _STRUCTURED: Final = 2
 """Tag of a parameter that is a structure (docs/wire.md, section 4.1)."""

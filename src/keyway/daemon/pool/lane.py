@@ -7,14 +7,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from keyway.cryptoki import Call as CallRow
-from keyway.cryptoki import Value
+from keyway.cryptoki import Value, call_named
 from keyway.daemon.link import Frame, LinkLost
 from keyway.gateway.pool.directory import Directory
 from keyway.gateway.routes import TURNS
 from keyway.observe.metrics import Answered
 from keyway.wire.ahead import NEWS
 from keyway.wire.codec import encode_request
-from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY
+from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
     from keyway.backend.stream import Stream
@@ -30,6 +30,7 @@ HEARTBEAT: Final = 0x3003
 """A call number that no table has. Whoever reads frames answers it at once, without the module: CKR_FUNCTION_NOT_SUPPORTED."""
 
 _UNPACK: Final = HEADER.unpack_from
+_CLOSE: Final = call_named("C_CloseSession").number
 
 
 class Reply:
@@ -63,14 +64,17 @@ class Ask:
     Attributes:
         answer: Gets the reply.
         since: When it was sent, by the monotonic clock.
-        limit: Seconds that it may take until its lane is given up; 0 for any time.
+        number: Call number.
+        target: Session or slot.
+        limit: Seconds that it may take until nobody waits for it any more; 0 for any time.
     """
 
-    __slots__ = ("answer", "limit", "number", "since")
+    __slots__ = ("answer", "limit", "number", "since", "target")
 
-    def __init__(self, answer: asyncio.Future[Reply], number: int, limit: float) -> None:
+    def __init__(self, answer: asyncio.Future[Reply], number: int, target: int, limit: float) -> None:
         self.answer = answer
         self.number = number
+        self.target = target
         self.since = monotonic()
         self.limit = limit
 
@@ -184,7 +188,7 @@ class Lane(asyncio.Protocol):
             raise LinkLost
         self._next_id += 1
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self.in_flight[self._next_id] = Ask(answer, number, limit)
+        self.in_flight[self._next_id] = Ask(answer, number, target, limit)
         self.write(HEADER.pack(len(body), number, flags, self._next_id, target, object_) + body)
         return await answer
 
@@ -238,6 +242,8 @@ class Lane(asyncio.Protocol):
             elif type(found) is Ask:
                 if not found.answer.done():
                     found.answer.set_result(Reply(frame, data[at + HEADER_SIZE : stop]))
+                else:
+                    self.unstick(found.target)
             else:
                 self._owner.replied(self, found, frame, data if at == 0 and stop == end else data[at:stop])  # type: ignore[arg-type]
             if self.is_lost:
@@ -264,6 +270,26 @@ class Lane(asyncio.Protocol):
             if isinstance(each, Ask) and not each.answer.done():
                 each.answer.set_exception(LinkLost())
         self._owner.lane_lost(self, [each for each in under_way if not isinstance(each, Ask)])
+
+    def expire(self, ask: Ask) -> None:
+        """Let nobody wait for a request any more. Its session can't be used here until the reply has come."""
+        if not ask.answer.done():
+            self.stuck.add(ask.target)
+            ask.answer.set_exception(LinkLost())
+
+    def unstick(self, session: int) -> None:
+        """Take note that what was given up has been executed. The session is closed here: nobody knows what it has."""
+        if session in self.stuck:
+            self.stuck.discard(session)
+            self.sessions.discard(session)
+            if not self.sessions:
+                self.forget_login()
+            self.write(HEADER.pack(0, _CLOSE, Flags.POSTED, OWN_IDS, session, 0))
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether the other end may be writing its token."""
+        return any(isinstance(each, Ask) and TURNS.get(each.number) for each in self.in_flight.values())
 
     def give_up(self, grace: float) -> None:
         """Take the lane for lost because the other end is silent; it has some time to end by itself.

@@ -163,4 +163,4 @@ async def _read(lane: Lane, session: int, handle: int, body: bytes, limit: float
         return None
     values = decode_reply(_READ, reply.body)
     answer = values[0] if values else None
-    return answer if isinstance(answer, tuple) else None
+    return answer if isinstance(answer, tuple) else ()

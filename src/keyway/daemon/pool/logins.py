@@ -60,7 +60,8 @@ async def _login(context: PoolContext, call: PoolCall) -> Reply:
     lane.forget_login()
     context.login = lane.login = Login(user_type, pin, user_name, is_own=is_own)
     if context.pool.token.remember_pin:
-        context.pool.warm_up(context, session)
+        if not context.login.is_so:
+            context.pool.warm_up(context, session)
     else:
         await _everywhere_now(context, call, lane)
         context.login.wipe()

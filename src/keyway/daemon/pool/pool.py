@@ -22,7 +22,7 @@ from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.context import PoolContext, open_lane
 from keyway.daemon.pool.lane import HEARTBEAT, Ask, Lane
-from keyway.daemon.pool.listing import Refused
+from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.login import Login
 from keyway.daemon.pool.member import Member
 from keyway.daemon.pool.names import HOME
@@ -42,6 +42,7 @@ from keyway.wire.codec import decode_reply, encode_request
 from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
+    from keyway.backend.stream import Stream
     from keyway.daemon.pool.session import PoolCall as _PoolCall
     from keyway.daemon.tasks import Tasks
     from keyway.observe.metrics import Counters
@@ -64,7 +65,7 @@ class Pool:
         name: What it is called among the backends.
         token: The token's section of the configuration.
         members: The members in the order of the configuration.
-        usable: Those of them that can be given work now.
+        usable: Those of them that can be given work now, standbys last.
         policy: How a member is chosen.
         is_ordered: Whether the policy is that of an order.
         tasks: What runs beside the loop's callbacks.
@@ -122,6 +123,7 @@ class Pool:
         self._turn = 0
         self._key = secrets.token_bytes(32)
         self._probing: set[Member] = set()
+        self._abandoned: set[Stream] = set()
 
     # As a backend
 
@@ -235,8 +237,13 @@ class Pool:
             try:
                 until = monotonic() + self.long_deadline
                 lane = await context.lane(member, until)
-                if session.handle in context.sessions:
-                    await prepare(context, lane, session, (), until)
+                if session.handle not in context.sessions:
+                    return
+                await prepare(context, lane, session, (), until)
+                async with lane.preparing:
+                    if not lane.listed:
+                        await list_objects(lane, session.flags, self.long_deadline)
+                        context.keep_names(lane)
             except (LinkLost, Refused, WireError):
                 pass  # Whoever needs it will see.
 
@@ -271,7 +278,7 @@ class Pool:
 
     def count_usable(self) -> None:
         """Find out anew who can be given work."""
-        self.usable = [member for member in self.members if member.is_usable]
+        self.usable = sorted(filter(_is_usable, self.members), key=_is_standby)
 
     def member_failed(self, member: Member, reason: str) -> None:
         """Note that something failed at a member. A probe will tell whether the member has."""
@@ -282,6 +289,22 @@ class Pool:
         lane.member.backend.crashes += 1
         self.member_failed(lane.member, f"its {lane.host.kind} ended")
         self.tasks.start(self._report_lost(lane, calls), "member's host ended")
+
+    def abandon(self, lane: Lane, grace: float) -> None:
+        """Take a lane for lost whose other end is silent.
+
+        Args:
+            lane: The lane.
+            grace: Seconds until it is killed.
+        """
+        self._abandoned.add(lane.host)
+        lane.host.ended.add_done_callback(lambda _: self._abandoned.discard(lane.host))
+        lane.give_up(grace)
+
+    def close(self) -> None:
+        """Kill what is silent: nothing waits for it any more."""
+        for host in list(self._abandoned):
+            host.kill("it did not answer")
 
     async def _report_lost(self, lane: Lane, calls: list[str]) -> None:
         lane.host.end(self.ending)
@@ -359,14 +382,13 @@ class Pool:
                     if each.number == HEARTBEAT or age > max(each.limit, self.deadline):
                         context.give_up(lane)
                         return
-                    if not each.answer.done():
-                        each.answer.set_exception(LinkLost())
+                    lane.expire(each)
             else:
                 age = now - each.sent
                 if age > self.deadline:
                     context.give_up(lane)
                     return
-                if not each.is_over and age > self.limit(each.frame[1], self.deadline):
+                if each.lane is lane and age > self.limit(each.frame[1], self.deadline):
                     context.overdue(lane, each)
             slow = slow or age > _PULSE / 2
         if slow:
@@ -413,6 +435,14 @@ class Pool:
         """Return why a session stays at its member."""
         is_so = context.login is not None and context.login.is_so
         return sorted(reasons(session.facts(is_so=is_so)))
+
+
+def _is_usable(member: Member) -> bool:
+    return member.is_usable
+
+
+def _is_standby(member: Member) -> bool:
+    return member.is_standby
 
 
 class _Nobody:

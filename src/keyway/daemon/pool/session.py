@@ -112,11 +112,12 @@ class PoolSession:
         objects: The session objects that were made in it.
         state_was_set: Whether C_SetOperationState was called.
         specific_login: Whether a context-specific login was made.
+        cold: How many calls found it not ready at some member.
         is_adrift: Whether the operations are not where they were any more, though the lane is.
     """
 
     __slots__ = (
-        "bound", "current", "flags", "handle", "home", "is_adrift", "journal", "objects", "operations", "queue", "search",
+        "bound", "cold", "current", "flags", "handle", "home", "is_adrift", "journal", "objects", "operations", "queue", "search",
         "specific_login", "state_was_set",
     )  # fmt: skip
 
@@ -134,6 +135,7 @@ class PoolSession:
         self.state_was_set = False
         self.specific_login = False
         self.is_adrift = False
+        self.cold = 0
 
     def facts(self, *, is_so: bool) -> SessionFacts:
         """Return what decides whether the session stays where it is.

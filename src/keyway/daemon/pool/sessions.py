@@ -36,8 +36,6 @@ async def open_session(context: PoolContext, call: PoolCall) -> Reply:
         session = PoolSession(handle, flags, lane.member, context.pool.journal)
         context.sessions[handle] = session
         lane.sessions.add(handle)
-        if context.login is not None:
-            context.pool.warm_up(context, session)
     return Reply((*reply.frame[:2], Flags.RENEWABLE if reply.rv == RV.CKR_OK else 0, *reply.frame[3:]), reply.body)
 
 

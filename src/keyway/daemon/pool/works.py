@@ -63,6 +63,7 @@ async def _told(context: PoolContext, call: PoolCall, work: Awaitable[Reply]) ->
     except Unserved as unserved:
         rv: int = unserved.rv
     except OperationLost:
+        call.session.end_operations()
         rv = RV.CKR_DEVICE_REMOVED
     except LinkLost:
         rv = RV.CKR_DEVICE_ERROR
