@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from keyway.daemon.pool.login import Login
     from keyway.daemon.pool.member import Member
 
-__all__ = ["Translated", "arguments", "everywhere", "log_in", "names_in", "prepare", "serve", "translated"]
+__all__ = [
+    "Translated",
+    "arguments",
+    "everywhere",
+    "log_in",
+    "names_in",
+    "prepare",
+    "serve",
+    "sole_holder",
+    "translated",
+]
 
 Translated = tuple[int, bytes]
 """The object for the header of a request, and its body, as they are for one member."""
@@ -325,6 +335,31 @@ def _rebuild(lane: Lane, session: PoolSession, names: Collection[int], rv: int) 
             if name < FIRST_SESSION_OBJECT:
                 lane.directory.remove_name(name)
         lane.listed = 0.0
+
+
+async def sole_holder(context: PoolContext, session: PoolSession, names: Collection[int], until: float) -> Member:
+    """Return the one member at which a key is used whose state changes by that: the first in the configuration that has it.
+
+    Args:
+        context: The context.
+        session: The session.
+        names: The objects that it must have.
+        until: When to stop waiting, by the monotonic clock.
+
+    Raises:
+        Unserved: It can't be told, or is not there. Another one that has the key as well would use a state again that was used.
+    """
+    for member in context.pool.members:
+        try:
+            if member not in context.pool.usable:
+                break
+            await prepare(context, await context.lane(member, until), session, names, until)
+        except Lacking:
+            continue
+        except (LinkLost, Refused):
+            break
+        return member
+    raise Unserved(RV.CKR_TOKEN_NOT_PRESENT)
 
 
 # Making a lane ready

@@ -113,11 +113,12 @@ class PoolSession:
         state_was_set: Whether C_SetOperationState was called.
         specific_login: Whether a context-specific login was made.
         cold: How many calls found it not ready at some member.
+        is_stateful: Whether the active operation changes its key by being used.
         is_adrift: Whether the operations are not where they were any more, though the lane is.
     """
 
     __slots__ = (
-        "bound", "cold", "current", "flags", "handle", "home", "is_adrift", "journal", "objects", "operations", "queue", "search",
+        "bound", "cold", "current", "flags", "handle", "home", "is_adrift", "is_stateful", "journal", "objects", "operations", "queue", "search",
         "specific_login", "state_was_set",
     )  # fmt: skip
 
@@ -135,6 +136,7 @@ class PoolSession:
         self.state_was_set = False
         self.specific_login = False
         self.is_adrift = False
+        self.is_stateful = False
         self.cold = 0
 
     def facts(self, *, is_so: bool) -> SessionFacts:
@@ -150,6 +152,7 @@ class PoolSession:
             state_was_set=self.state_was_set,
             specific_login=self.specific_login,
             is_so=is_so,
+            has_stateful_key=self.is_stateful,
         )
 
     def note(self, lane: Lane, frame: Frame, data: bytes, rv: int, reply: bytes) -> None:
@@ -205,6 +208,7 @@ class PoolSession:
         self.specific_login = False
         self.state_was_set = False
         self.is_adrift = False
+        self.is_stateful = False
 
     def _began(self, name: str, lane: Lane) -> None:
         self.operations.add(name)

@@ -11,10 +11,10 @@ from keyway.daemon.pool import logins, objects, searches, sessions, tokens
 from keyway.daemon.pool.errors import OperationLost, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
-from keyway.daemon.pool.serving import arguments, names_in, serve, translated
+from keyway.daemon.pool.serving import arguments, names_in, serve, sole_holder, translated
 from keyway.daemon.pool.session import PoolCall
 from keyway.daemon.pool.ways import WAYS, Way
-from keyway.gateway.pool.replay import Replay, is_repeatable
+from keyway.gateway.pool.replay import UNREPEATABLE, Replay, is_repeatable
 from keyway.gateway.pool.signals import Signal
 from keyway.wire.codec import decode_fused
 from keyway.wire.header import HEADER, HEADER_SIZE, Flags
@@ -82,17 +82,23 @@ async def _serve(context: PoolContext, call: PoolCall, first: _First | None) -> 
     """Make a call that one member answers, and that changes nothing but the session's operations."""
     frame, data, session = call.frame, call.data, call.session
     replay = None
+    only = None
+    names = names_in(frame, data)
     mechanism = _mechanism(call)
     if mechanism is not None and not is_repeatable(mechanism):
         replay = Replay.NEVER
-    names = names_in(frame, data)
+        if mechanism.type in UNREPEATABLE and session.bound is None:
+            only = [await sole_holder(context, session, names, call.since + context.pool.deadline)]
+    elif session.is_stateful:
+        replay = Replay.NEVER
     lane, reply = await serve(
-        context, call, names, lambda lane: translated(lane, frame, data), first=first, replay=replay
+        context, call, names, lambda lane: translated(lane, frame, data), first=first, replay=replay, only=only
     )
     if lane is not None and CALLS[frame[1] - 1].operation:
         session.note(lane, frame, data, reply.rv, HEADER.pack(*reply.frame) + reply.body)
-        if replay is Replay.NEVER and session.operations:
+        if session.operations and mechanism is not None and replay is Replay.NEVER:
             session.journal.spoil()
+            session.is_stateful = mechanism.type in UNREPEATABLE
     return reply
 
 
