@@ -15,6 +15,7 @@ from tests.fidelity.target import from_environment
 SUBJECTS = {
     "direct": subjects.direct,
     "keyway": subjects.keyway,
+    "pool": subjects.pool,
     "p11-kit": subjects.p11_kit,
     "p11-kit-keyway": subjects.p11_kit_keyway,
 }

@@ -131,9 +131,47 @@ def p11_kit_keyway(suite: str) -> dict[str, Outcome]:
         return _through_p11_kit_client(suite, command, socket, environment, Path(name) / "out.json")
 
 
+def pool(suite: str) -> dict[str, Outcome]:
+    """Runs a suite through a gateway that shows the token as a pool of one member."""
+    program = keyway_command()
+    if program is None:
+        raise SuiteBroken("the keyway program is not installed")
+    with tempfile.TemporaryDirectory(prefix="fidelity-") as name, fresh_token(Path(name)) as environment:
+        config, socket = Path(name) / "keyway.toml", Path(name) / "keyway.sock"
+        config.write_text(
+            f"""
+            [listen]
+            socket = "{socket}"
+            [backend.softhsm]
+            module = "{SOFTHSM}"
+            environment = {{ SOFTHSM2_CONF = "{environment["SOFTHSM2_CONF"]}" }}
+            start = "copy"
+            [token.{TOKEN}]
+            members = ["pkcs11:token={TOKEN}"]
+            writes = "first"
+            deadline = 60
+            [log]
+            level = "warning"
+            """
+        )
+        out = Path(name) / "out.json"
+        module = subprocess.run([program, "module"], check=True, capture_output=True, text=True).stdout.strip()
+        with _serving([program, "serve", "-c", str(config)], socket, environment):
+            environment["KEYWAY_ADDRESS"] = str(socket)
+            return _outcomes_of(_suite_command(suite, Path(module), out), environment, out)
+
+
 def _through_p11_kit_client(
     suite: str, server: list[str], socket: Path, environment: dict[str, str], out: Path
 ) -> dict[str, Outcome]:
+    with _serving(server, socket, environment):
+        environment["P11_KIT_SERVER_ADDRESS"] = f"unix:path={socket}"
+        return _outcomes_of(_suite_command(suite, P11_KIT_CLIENT, out), environment, out)
+
+
+@contextlib.contextmanager
+def _serving(server: list[str], socket: Path, environment: dict[str, str]) -> Iterator[None]:
+    """Has a server run that listens at a socket."""
     process = subprocess.Popen(server, env=environment, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + SERVER_SECONDS
@@ -141,8 +179,7 @@ def _through_p11_kit_client(
             if time.monotonic() > deadline or process.poll() is not None:
                 raise SuiteBroken(f"{server[0]} does not listen")
             time.sleep(0.01)
-        environment["P11_KIT_SERVER_ADDRESS"] = f"unix:path={socket}"
-        return _outcomes_of(_suite_command(suite, P11_KIT_CLIENT, out), environment, out)
+        yield
     finally:
         process.terminate()
         process.wait()

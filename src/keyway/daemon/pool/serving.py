@@ -15,6 +15,7 @@ from keyway.daemon.pool.errors import Lacking, OperationLost, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.session import PoolCall, PoolSession
+from keyway.daemon.pool.ways import WAYS, Way
 from keyway.gateway.pool.choice import choose
 from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
 from keyway.gateway.pool.replay import REPLAYS, Attempt, Replay, Step, next_step
@@ -135,6 +136,8 @@ async def serve(
     number = call.frame[1]
     replay = replay or (Replay.AGAIN if number == READ_AHEAD else REPLAYS[number])
     until = call.since + context.pool.budget(number)
+    # A call of an operation that nobody has seen begin can't be made after what was before it.
+    is_whole = WAYS.get(number) is not Way.OPERATION or bool(call.frame[2] & Flags.FUSED)
     tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
     same = 0
     last: tuple[Lane | None, Reply] | None = None
@@ -170,6 +173,8 @@ async def serve(
                     return await _ask_for_error(context, call, translate, until)
                 continue
             except Refused as refused:
+                if last is not None:
+                    return last  # What the call itself was answered says more.
                 reply = Reply((0, number, 0, 0, 0, refused.rv), b"")
                 was_sent = False
         if reply is not None:
@@ -181,7 +186,7 @@ async def serve(
             replay,
             Attempt(
                 was_sent=was_sent,
-                is_replayable=session.journal.is_complete or not session.operations,
+                is_replayable=session.journal.is_complete if session.operations else is_whole,
                 same=same,
                 others_left=_others(context, session, names, tried | {member.name}),
                 is_known=is_known,
@@ -205,6 +210,8 @@ async def serve(
             await asyncio.sleep(_BACK_OFF)
         if step is Step.SAME:
             same += 1
+            # A call that failed has ended its operation (PKCS #11 3.2, section 5.2).
+            session.is_adrift = session.is_adrift or (lane is not None and session.bound is lane)
             if lane is not None and reply is not None:
                 _rebuild(lane, session, names, reply.rv)
         else:
@@ -323,7 +330,6 @@ def _is_known(context: PoolContext, lane: Lane, names: Collection[int], rv: int)
 
 def _rebuild(lane: Lane, session: PoolSession, names: Collection[int], rv: int) -> None:
     """Forget what an RV says is not there, so that it is made again."""
-    session.is_adrift = session.is_adrift or session.bound is lane
     if rv in _OF_SESSIONS:
         lane.sessions.discard(session.handle)
         if not lane.sessions:

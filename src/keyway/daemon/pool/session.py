@@ -23,6 +23,9 @@ _HAS_OUTPUT: Final = frozenset(
     call.number for call in CALLS if any(argument.kind == "buffer" for argument in call.args)
 )
 """Calls whose reply tells a length, and data if there was room for it."""
+_KEEP: Final = frozenset({RV.CKR_BUFFER_TOO_SMALL, RV.CKR_ARGUMENTS_BAD})
+"""RVs after which an operation is still active: the first by the standard, the other with some tokens. One that is taken for active and is not
+only keeps the session where it is until the next."""
 _WHOLE_MESSAGES: Final = frozenset({"C_EncryptMessage", "C_DecryptMessage", "C_SignMessage", "C_VerifyMessage"})
 """Calls of a message operation that leave no trace in it."""
 _ENDS: Final = frozenset({Step.WHOLE, Step.END})
@@ -182,7 +185,7 @@ class PoolSession:
             return
         if not is_fused and name not in self.operations and name != "dual" and not self.state_was_set:
             return
-        goes_on = rv == RV.CKR_BUFFER_TOO_SMALL or (
+        goes_on = rv in _KEEP or (
             rv == RV.CKR_OK
             and (
                 row.step not in _ENDS or (number in _HAS_OUTPUT and not reply[HEADER_SIZE : HEADER_SIZE + 1] > b"\x01")
