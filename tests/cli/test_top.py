@@ -79,7 +79,7 @@ NOW = status(
             "age": 12.3,
             "sessions": 11,
             "in_flight": 1,
-            "hosts": {"vault": "pool", "soft": 18},
+            "hosts": {"pool:vault": "2 members", "soft": 18},
             "pools": {"vault": {"hsm1": {}, "rest": {}}},
         },
     ],

@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.daemon.harness import DEADLINE, backend, softhsm, until
+from tests.daemon.pool.tokens import member, pool
 from tests.daemon.raw import RawClient
-from tests.daemon.tokens import make, open_session, slot_of
+from tests.daemon.tokens import make, open_session, slot_of, slots
 
 from keyway.address import Tcp
 from keyway.config import parse
 from keyway.config.locate import softhsm_module
+from keyway.cryptoki import Fill
+from keyway.cryptoki.constants import CKF_SERIAL_SESSION
 from keyway.daemon import http as monitoring
 from keyway.daemon.http import CONNECTIONS, LINE, Monitor, unserved
 
@@ -100,6 +103,24 @@ class TestOfADaemon:
                 open_session(client, slot_of(client, "demo"), handle)
             until(lambda: metric(port, "keyway_backend_calls_total", **opened) == before + 3, "calls are counted")
         until(lambda: metric(port, "keyway_contexts") == 0, "the context is over")
+
+    def test_metrics_of_a_pool(self, start, home):
+        daemon = start(member(home, home, "a") + member(home, home, "b") + pool("a", "b", deadline=60) + METRICS)
+        port = port_of(daemon)
+        states = [{"token": "vault", "member": name, "state": "up"} for name in "ab"]
+        until(lambda: all(metric(port, "keyway_member_state", **state) == 1 for state in states), "both serve")
+        assert ask(port, "/ready")[0] == 200
+        with RawClient(daemon.socket) as client:
+            client.initialize()
+            client.good("C_OpenSession", CKF_SERIAL_SESSION, 1, target=slots(client)[0])
+            client.good("C_GenerateRandom", Fill(True, 8), target=1)
+            drawn = {"call": "C_GenerateRandom", "token": "vault", "member": "a", "class": "done"}
+            until(lambda: metric(port, "keyway_calls_total", **drawn) == 1, "the call is counted")
+        assert metric(port, "keyway_call_seconds_count", token="vault", member="a") >= 1
+        (a, b) = daemon.status()["pools"]["vault"]["members"]
+        assert a["calls"] >= 1
+        assert a["seconds"] > 0
+        assert b["member"] == "b"
 
     def test_calls_are_in_the_status(self, monitored):
         before = monitored.status()["backends"]["softhsm"]["calls"]
@@ -291,7 +312,8 @@ class TestUnserved:
             (told("a", "b"), ["one", "two"], ["a", "b"]),
             (told("c"), [], []),
             (told(members=("down", "up")), [], []),
-            (told(members=("down", "suspect")), ["pool"], []),
+            (told(members=("down", "suspect")), [], []),
+            (told(members=("down", "probing")), ["pool"], []),
             (told("b", members=("down", "probing")), ["pool", "two"], ["b"]),
             (told(drained=True), ["pool"], []),
             (told(parked="PIN"), ["pool"], []),

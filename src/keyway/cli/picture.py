@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from unicodedata import combining, east_asian_width
 
+from keyway.daemon.pool.names import HOME
+
 __all__ = ["picture"]
 
 Status = Mapping[str, Any]
@@ -131,10 +133,10 @@ def _pool(name: str, pool: Status, rates: _Rates) -> Iterator[str]:
     facts = (
         pool.get("policy", ""),
         _count(pool.get("failovers", 0), "failover"),
-        _count(pool.get("disagreements", 0), "disagreement"),
+        _count(pool["disagreements"], "disagreement") if "disagreements" in pool else "",
         _count(pool.get("sessions", 0), "session"),
     )
-    yield f"POOL {name}: {', '.join(facts)}"
+    yield f"POOL {name}: {', '.join(filter(None, facts))}"
     yield from _table(_MEMBERS, [_member(name, member, rates) for member in pool.get("members", ())])
     for member in pool.get("members", ()):
         if parked := member.get("parked"):
@@ -207,7 +209,8 @@ def _places(context: Status) -> Iterator[str]:
     pools = context.get("pools", {})
     for name, members in pools.items():
         yield f"{name} ({', '.join(members)})" if members else name
-    yield from (name for name in context.get("hosts", {}) if name not in pools)
+    of_pools = {HOME.format(name) for name in pools}
+    yield from (name for name in context.get("hosts", {}) if name not in of_pools)
 
 
 def _table(columns: Sequence[_Column], rows: Sequence[Sequence[str]]) -> Iterator[str]:
