@@ -9,7 +9,7 @@ import pytest
 from keyway.config.locate import module_library, softhsm_module
 
 COMMANDS = (
-    "agent", "check", "forward", "module", "p11-kit-server", "remote", "run", "serve", "slots", "status", "trace", "up",
+    "agent", "check", "forward", "module", "p11-kit-server", "remote", "run", "serve", "slots", "status", "top", "trace", "up",
 )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ class TestCheck:
         assert f"{path}:4: backend.s.module: /no/such.so: no such file" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["status", "slots"])
+@pytest.mark.parametrize("command", ["status", "slots", "top"])
 def test_no_daemon_is_there(keyway, tmp_path, command):
     done = keyway(command, "--socket", tmp_path / "none")
     assert done.returncode == 1

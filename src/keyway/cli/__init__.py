@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "serve": "serve:serve",
     "slots": "look:slots",
     "status": "look:status",
+    "top": "top:top",
     "trace": "trace:trace",
     "up": "embedded:up",
 }

@@ -131,7 +131,7 @@ _PATHS: Final[Mapping[str, Callable[[Monitor], web.Response]]] = {
 def unserved(config: Config, told: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return what clients shall see and can't use at present: `tokens` and `backends` that were named, in the order of the file.
 
-    A pool can be used if one of its members serves. Another token can be used unless the last attempt to reach its backend failed; so can
+    A pool can be used if one of its members serves: one that is suspect still does. Another token can be used unless the last attempt to reach its backend failed; so can
     the tokens of all backends if no token is configured.
 
     Args:
@@ -155,7 +155,7 @@ def unserved(config: Config, told: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _serves(pool: Mapping[str, Any]) -> bool:
     return any(
-        member.get("state") == "up" and not member.get("drained") and not member.get("parked")
+        member.get("state") in ("up", "suspect") and not member.get("drained") and not member.get("parked")
         for member in pool.get("members", ())
     )
 

@@ -109,7 +109,8 @@ def _of_members(status: Mapping[str, Any]) -> Iterator[Metric]:
         "keyway_pool_disagreements", "Objects of a pool that are not the same on all members.", labels=("token",)
     )
     for token, pool in status.get("pools", {}).items():
-        disagreements.add_metric((token,), pool.get("disagreements", 0))
+        if "disagreements" in pool:
+            disagreements.add_metric((token,), pool["disagreements"])
         for member in pool.get("members", ()):
             labels = (token, member.get("member", ""))
             for state in _STATES:
