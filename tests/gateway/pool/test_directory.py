@@ -40,6 +40,16 @@ def test_an_object_that_gets_another_handle_keeps_its_name():
     assert directory.name(5) is None
 
 
+def test_an_object_that_is_not_listed_any_more_is_gone():
+    directory = Directory()
+    directory.replace({5: DATA})
+    name = directory.name(5)
+    assert name is not None
+    directory.replace({})
+    assert directory.handle(name) is None
+    assert directory.facts(5) is None
+
+
 def test_session_objects_stay_when_the_token_is_listed_anew():
     directory = Directory()
     directory.add(NAME, 5)
@@ -88,6 +98,7 @@ class Names(RuleBasedStateMachine):
         self.directory = Directory()
         self.listed: dict[int, Facts] = {}
         self.added: dict[int, int] = {}
+        self.ever: set[int] = set()
 
     @rule(listing=st.dictionaries(st.integers(1, 9), strategies.facts, max_size=6))
     def replace(self, listing: dict[int, Facts]) -> None:
@@ -95,10 +106,12 @@ class Names(RuleBasedStateMachine):
         self.listed = {handle: facts for handle, facts in listing.items() if handle not in self.added.values()}
         named = names(self.listed)
         assert {handle: self.directory.name(handle) for handle in self.listed} == named
+        self.ever.update(named.values())
 
     @rule(number=st.integers(0, 4), handle=st.integers(1, 9))
     def add(self, number: int, handle: int) -> None:
         self.directory.add(FIRST_SESSION_OBJECT + number, handle)
+        self.ever.add(FIRST_SESSION_OBJECT + number)
         self.listed.pop(handle, None)
         self.added = {name: other for name, other in self.added.items() if other != handle}
         self.added[FIRST_SESSION_OBJECT + number] = handle
@@ -130,6 +143,11 @@ class Names(RuleBasedStateMachine):
             assert (name is not None) == (handle in self.listed or handle in self.added.values())
             assert name is None or self.directory.handle(name) == handle
             assert self.directory.facts(handle) == self.listed.get(handle)
+
+    @invariant()
+    def what_is_gone_has_no_handle(self) -> None:
+        live = {self.directory.name(handle) for handle in (*self.listed, *self.added.values())}
+        assert {name for name in self.ever if self.directory.handle(name) is not None} == live
 
     @invariant()
     def added_names_are_kept(self) -> None:

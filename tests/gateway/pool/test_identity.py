@@ -286,20 +286,26 @@ def test_twins_are_counted_in_the_order_of_their_handles(objects: list[Facts], h
     assert [names(here)[handle] for handle in here] == [names(there)[handle] for handle in there]
 
 
-@given(strategies.listings, strategies.listings)
-def test_what_comes_into_sight_with_a_login_renames_nothing(before: dict[int, Facts], more: dict[int, Facts]):
-    seen = {
-        handle: replace(facts, is_token=True, is_private=False)
-        for handle, facts in before.items()
-        if facts.object_class != CKO_PRIVATE_KEY
+def test_twins_that_are_seen_first_are_counted_first():
+    at_once, after_login, of_session = public(), public(is_private=True), public(is_token=False)
+    (first,) = names({9: at_once}).values()
+    assert names({3: after_login, 9: at_once})[9] == first
+    assert names({3: of_session, 9: at_once})[9] == first
+    assert names({3: of_session, 5: after_login, 9: at_once})[5] == names({5: after_login, 9: at_once})[5]
+
+
+@given(st.lists(st.tuples(strategies.facts, st.booleans()), max_size=8), st.permutations(range(8)))
+def test_what_comes_into_sight_with_a_login_renames_nothing(objects: list[tuple[Facts, bool]], handles: list[int]):
+    listing = {
+        handle: replace(facts, is_private=is_private)
+        for handle, (facts, is_private) in zip(handles, objects, strict=False)
+        # Which public keys there are is told without a login, and which private keys only with one.
+        if facts.object_class not in (CKO_PUBLIC_KEY, CKO_PRIVATE_KEY)
+        or is_private == (facts.object_class == CKO_PRIVATE_KEY)
     }
-    hidden = {
-        handle: replace(facts, is_private=True)
-        for handle, facts in more.items()
-        if handle not in seen and facts.object_class != CKO_PUBLIC_KEY
-    }
-    everything = names({**hidden, **seen})
-    assert {handle: everything[handle] for handle in seen} == names(seen)
+    before = {handle: facts for handle, facts in listing.items() if facts.is_token and not facts.is_private}
+    after = names(listing)
+    assert {handle: after[handle] for handle in before} == names(before)
 
 
 @given(strategies.facts, strategies.facts)

@@ -22,13 +22,19 @@ from keyway.cryptoki import (
     call_named,
 )
 from keyway.cryptoki.constants import (
+    CKM_CMS_SIG,
     CKM_CONCATENATE_BASE_AND_KEY,
     CKM_SP800_108_COUNTER_KDF,
-    CKM_TLS12_KEY_AND_MAC_DERIVE,
 )
 from keyway.cryptoki.table import Member
 from keyway.gateway.pool.translate import SHAPES_WITH_HANDLES, handles, reply_with, with_handles
 from keyway.wire import reply_kinds, request_kinds
+
+DERIVE, SIGN = call_named("C_DeriveKey"), call_named("C_SignInit")
+(HANDLE,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_OBJECT_HANDLE")
+(KDF,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_SP800_108_KDF_PARAMS")
+(TLS12,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_TLS12_KEY_MAT_PARAMS")
+(CMS,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_CMS_SIG_PARAMS")
 
 
 class Given(int):
@@ -135,7 +141,7 @@ def opposite(handle: int) -> int:
 
 with_values = [call for call in strategies.SENT if request_kinds(call) or reply_kinds(call)]
 each_call = pytest.mark.parametrize("call", with_values, ids=lambda call: call.name)
-few = settings(max_examples=25, database=None)
+few = settings(max_examples=15, database=None)
 
 
 @each_call
@@ -172,6 +178,19 @@ def test_a_mapping_can_be_undone_and_changes_nothing_else(call: Call):
         for translate, values in ((with_handles, request), (reply_with, reply)):
             assert translate(call, values, lambda handle: handle) == values
             assert translate(call, translate(call, values, opposite), opposite) == values
+
+    run()
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES_WITH_HANDLES), ids=lambda shape: SHAPES[shape].name)
+def test_no_handle_of_a_shape_stays(shape: int):
+    @settings(max_examples=40, database=None)
+    @given(_parameters(3, frozenset({shape})))
+    def run(parameter: Structured) -> None:
+        request, reply = (Mechanism(0, parameter), Given(1), (), None), (parameter, None)
+        assert handles(DERIVE, request) == of(Given, request)
+        assert of(Given, with_handles(DERIVE, request, Name)) == []
+        assert of((Given, Written), reply_with(DERIVE, reply, Name)) == []
 
     run()
 
@@ -216,10 +235,6 @@ def test_which_shapes_have_handles():
 
 # --- a few calls by hand --------------------------------------------------------------------------------------------------------------
 
-DERIVE = call_named("C_DeriveKey")
-(HANDLE,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_OBJECT_HANDLE")
-(KDF,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_SP800_108_KDF_PARAMS")
-(TLS12,) = (shape.id for shape in SHAPES.values() if shape.name == "CK_TLS12_KEY_MAT_PARAMS")
 NAMES = {11: 1011, 12: 1012, 13: 1013}
 
 
@@ -244,13 +259,23 @@ def test_a_key_in_a_choice_in_an_array_and_what_the_token_will_write():
     assert handles(DERIVE, values) == [12, 11]
 
 
+def test_keys_in_mechanisms_within_a_parameter():
+    inner = Mechanism(CKM_CONCATENATE_BASE_AND_KEY, Structured(HANDLE, (12,)))
+    parameter = Structured(CMS, (13, inner, None, b"", Null(), Null()))
+    assert handles(SIGN, (Mechanism(CKM_CMS_SIG, parameter), 11)) == [13, 12, 11]
+    changed = Mechanism(CKM_CONCATENATE_BASE_AND_KEY, Structured(HANDLE, (1012,)))
+    assert with_handles(SIGN, (Mechanism(CKM_CMS_SIG, parameter), 11), NAMES.__getitem__) == (
+        Mechanism(CKM_CMS_SIG, Structured(CMS, (1013, changed, None, b"", Null(), Null()))),
+        1011,
+    )
+
+
 def test_keys_that_the_token_made_come_back_by_name():
     def reply(client_key: int, server_key: int, key: int) -> tuple[Any, ...]:
         written = (0, 0, client_key, server_key, b"iv", b"iv")
         return (Structured(TLS12, (0, 256, 96, 0, (b"c", b"s"), written, 1)), key)
 
     assert reply_with(DERIVE, reply(11, 12, 13), NAMES.__getitem__) == reply(1011, 1012, 1013)
-    assert CKM_TLS12_KEY_AND_MAC_DERIVE
 
 
 def test_found_objects_have_names():
