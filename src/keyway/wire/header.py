@@ -43,6 +43,7 @@ class Flags:
     FUSED: Final = 0x0002
     INIT: Final = 0x0004
     POSTED: Final = 0x0008
+    RENEWABLE: Final = 0x0010
 
     REQUEST_MASK: Final = FUSED | POSTED
     """The bits that a request may carry; others are refused with CKR_ARGUMENTS_BAD."""
