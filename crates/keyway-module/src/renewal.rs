@@ -14,10 +14,10 @@ use crate::session_calls::{started, take_deferred, Making};
 use crate::sessions::{Session, State};
 use crate::stats::Stats;
 use keyway_abi::guard::Answer;
-use keyway_wire::generated::call::{C_CLOSESESSION, C_OPENSESSION};
+use keyway_wire::generated::call::{C_CLOSESESSION, C_DECRYPTFINAL, C_ENCRYPTFINAL, C_OPENSESSION};
 use keyway_wire::generated::rv::*;
-use keyway_wire::table::Call;
-use keyway_wire::value::Value;
+use keyway_wire::table::{Call, Step};
+use keyway_wire::value::{Room, Value};
 use keyway_wire::{call, decode_reply, encode_request, flag};
 use std::sync::Arc;
 
@@ -25,6 +25,9 @@ use std::sync::Arc;
 const REPEATS: u32 = 2;
 /// So many connections a call tries that break as soon as they are there.
 const CONNECTIONS: u32 = 16;
+
+/// Room for the end of an operation that nobody wants any more, in bytes.
+const ENDING: u64 = 65_536;
 
 /// Why a session could not be made anew.
 enum Broken {
@@ -66,7 +69,10 @@ pub fn make(
             }
             keep_login(context, session, &state.connection);
         } else {
-            revive(context, session, state, &mut waiting)?;
+            if let Err(rv) = revive(context, session, state, &mut waiting) {
+                give_up(session, &mut state.view, row);
+                return Err(rv);
+            }
             if state
                 .view
                 .journal
@@ -138,6 +144,9 @@ fn can_repeat(view: &View, row: &Call) -> bool {
 
 /// The application is told that the call failed, and so its operation is over.
 fn give_up(session: &Session, view: &mut View, row: &Call) {
+    if row.step == Step::Start {
+        return;
+    }
     if view.deferred.as_ref().is_some_and(|(init, _)| init.call == row.init) {
         drop(take_deferred(session, view));
     }
@@ -300,11 +309,14 @@ fn operate(context: &Context, session: &Session, state: &mut State) -> Result<()
             Ok(())
         })?;
         let rv = reply.header.object;
-        if !entry.is_as_before(rv, &reply.body) {
-            failed |= entry.operation.bit();
-        }
         if let Some(row) = call(entry.call) {
             activity = activity.after(row, started(rv));
+        }
+        if !entry.is_as_before(rv, &reply.body) {
+            failed |= entry.operation.bit();
+            if rv == CKR_OK {
+                activity = end(context, session, connection, entry.operation, activity)?;
+            }
         }
     }
     journal.fail(failed);
@@ -317,6 +329,35 @@ fn operate(context: &Context, session: &Session, state: &mut State) -> Result<()
     view.ahead = Ahead::default();
     lock(&session.messages).clear();
     Ok(())
+}
+
+/// Ends an operation that has become another one. Returns what is active then.
+fn end(
+    context: &Context,
+    session: &Session,
+    connection: &Connection,
+    operation: Operation,
+    activity: Activity,
+) -> Result<Activity, Failure> {
+    let end = match operation {
+        Operation::Encrypt => C_ENCRYPTFINAL,
+        Operation::Decrypt => C_DECRYPTFINAL,
+        // The others give nothing away before their end, so they are what they were.
+        _ => return Ok(activity),
+    };
+    let Some(row) = call(end) else { return Ok(activity) };
+    let room = [Value::Room(Room {
+        length: Some(ENDING),
+        buffer: true,
+    })];
+    let request = Request {
+        call: end,
+        target: session.handle,
+        ..Request::default()
+    };
+    Stats::count(&context.stats.round_trips);
+    let reply = connection.call(request, |body| encode_request(row, &room, body))?;
+    Ok(activity.after(row, started(reply.header.object)))
 }
 
 /// Before the last session is closed that lives on a connection: moves another one of its slot there, if the application has one, so

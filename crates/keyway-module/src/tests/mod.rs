@@ -2,7 +2,10 @@
 
 mod ahead;
 mod fusion;
+mod gateway;
 mod loss;
+mod operations;
+mod renewal;
 mod replies;
 mod secured;
 mod server;
