@@ -29,6 +29,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
+/// The connection that a call was made on, if it was, and the flags of the reply.
+type Answerer = Option<(Arc<Connection>, u16)>;
+
 /// A context.
 #[derive(Debug)]
 pub struct Context {
@@ -267,15 +270,14 @@ impl Context {
         Ok(rv)
     }
 
-    /// Makes a call that belongs to no session that we know. Returns the RV, the connection that it was made on and the flags of
-    /// the reply.
+    /// Makes a call that belongs to no session that we know. Returns the RV and who has answered.
     fn forward(
         &self,
         call: &'static Call,
         target: u64,
         args: &[Value<'_>],
         answer: &mut Answer<'_>,
-    ) -> Result<(u64, Option<(Arc<Connection>, u16)>), u64> {
+    ) -> Result<(u64, Answerer), u64> {
         let request = Request {
             call: call.number,
             flags: 0,

@@ -311,3 +311,263 @@ fn is_written(mechanism: &Mechanism<'_>) -> bool {
     }
     parameter(&mechanism.parameter)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyway_wire::generated::mechanism::{CKM_AES_CBC, CKM_AES_GCM, CKM_ECDSA, CKM_SHA256};
+    use keyway_wire::generated::rv::{CKR_DATA_LEN_RANGE, CKR_SIGNATURE_INVALID};
+    use keyway_wire::generated::{shapes_of, CALLS};
+    use keyway_wire::table::Target;
+    use keyway_wire::value::{Bytes, ObjectsRoom};
+
+    const OK: Outcome = Outcome {
+        rv: CKR_OK,
+        wanted: true,
+        mechanism: true,
+    };
+
+    fn row(number: u16) -> &'static Call {
+        call(number).expect("a call")
+    }
+
+    fn mechanism(mechanism: u64, parameter: Parameter<'static>) -> Value<'static> {
+        Value::Mechanism(Some(Mechanism { mechanism, parameter }))
+    }
+
+    /// Begins an operation with a mechanism without a parameter.
+    fn begin(journal: &mut Journal, number: u16, kind: u64) {
+        let mut args = vec![mechanism(kind, Parameter::Null(0)), Value::Ulong(7)];
+        args.truncate(row(number).args.len());
+        journal.note(row(number), &args, OK, b"");
+    }
+
+    fn go_on(journal: &mut Journal, number: u16, part: &[u8]) {
+        let room = Room {
+            length: Some(99),
+            buffer: true,
+        };
+        let mut args = vec![Value::Bytes(Bytes::Data(part)), Value::Room(room)];
+        args.truncate(row(number).args.len());
+        journal.note(row(number), &args, OK, b"reply");
+    }
+
+    fn calls(journal: &Journal) -> Vec<u16> {
+        journal.entries().iter().map(|entry| entry.call).collect()
+    }
+
+    #[test]
+    fn what_must_not_be_made_twice() {
+        let journal = Journal::new(1_000);
+        let never: Vec<u16> = CALLS
+            .iter()
+            .filter(|row| row.target == Target::Session && !journal.can_repeat(row, None))
+            .map(|row| row.number)
+            .collect();
+        let expected = [
+            C_INITPIN,
+            C_SETPIN,
+            C_LOGIN,
+            C_LOGOUT,
+            C_CREATEOBJECT,
+            C_COPYOBJECT,
+            C_DESTROYOBJECT,
+            C_SETATTRIBUTEVALUE,
+            C_GENERATEKEY,
+            C_GENERATEKEYPAIR,
+            C_UNWRAPKEY,
+            C_DERIVEKEY,
+            C_LOGINUSER,
+            C_ENCAPSULATEKEY,
+            C_DECAPSULATEKEY,
+            C_ASYNCCOMPLETE,
+            C_ASYNCGETID,
+            C_ASYNCJOIN,
+            C_UNWRAPKEYAUTHENTICATED,
+        ];
+        assert_eq!(never, expected);
+    }
+
+    #[test]
+    fn an_operation_is_made_again_by_its_init_call_and_its_updates() {
+        let mut journal = Journal::new(1_000);
+        begin(&mut journal, C_ENCRYPTINIT, CKM_AES_CBC);
+        go_on(&mut journal, C_ENCRYPTUPDATE, b"one");
+        begin(&mut journal, C_DIGESTINIT, CKM_SHA256);
+        go_on(&mut journal, C_DIGESTUPDATE, b"two");
+        go_on(&mut journal, C_ENCRYPTUPDATE, b"three");
+        let all = [
+            C_ENCRYPTINIT,
+            C_ENCRYPTUPDATE,
+            C_DIGESTINIT,
+            C_DIGESTUPDATE,
+            C_ENCRYPTUPDATE,
+        ];
+        assert_eq!(calls(&journal), all);
+        let update = &journal.entries()[1];
+        assert!(update.is_as_before(CKR_OK, b"reply"));
+        assert!(!update.is_as_before(CKR_OK, b"other"));
+        assert!(!update.is_as_before(CKR_DATA_LEN_RANGE, b"reply"));
+        assert_eq!(journal.entries()[0].object, 7);
+        assert!(journal.entries()[0].is_as_before(CKR_OK, b"whatever"));
+
+        let end = |rv, wanted| Outcome { rv, wanted, ..OK };
+        for (outcome, left) in [
+            (end(CKR_OK, false), all.as_slice()),
+            (end(CKR_BUFFER_TOO_SMALL, true), &all),
+            (end(CKR_OK, true), &[C_DIGESTINIT, C_DIGESTUPDATE]),
+        ] {
+            journal.note(row(C_ENCRYPTFINAL), &[], outcome, b"");
+            assert_eq!(calls(&journal), left);
+        }
+        journal.note(row(C_DIGESTUPDATE), &[], end(CKR_DATA_LEN_RANGE, true), b"");
+        assert_eq!(calls(&journal), [], "an error ends it, too");
+        begin(&mut journal, C_VERIFYINIT, CKM_ECDSA);
+        journal.note(row(C_VERIFY), &[], end(CKR_SIGNATURE_INVALID, true), b"");
+        assert_eq!((calls(&journal), journal.size), (vec![], 0));
+    }
+
+    #[test]
+    fn what_asks_or_fails_begins_nothing() {
+        let mut journal = Journal::new(1_000);
+        begin(&mut journal, C_ENCRYPTINIT, CKM_AES_CBC);
+        let query = Room {
+            length: Some(0),
+            buffer: false,
+        };
+        let args = [Value::Bytes(Bytes::Data(b"part")), Value::Room(query)];
+        journal.note(row(C_ENCRYPTUPDATE), &args, OK, b"");
+        journal.note(row(C_ENCRYPTINIT), &[], Outcome { rv: 5, ..OK }, b"");
+        assert_eq!(calls(&journal), [C_ENCRYPTINIT]);
+        // Without a mechanism it ends what there is.
+        let cancel = Outcome { mechanism: false, ..OK };
+        journal.note(
+            row(C_ENCRYPTINIT),
+            &[Value::Mechanism(None), Value::Ulong(0)],
+            cancel,
+            b"",
+        );
+        assert_eq!(calls(&journal), []);
+    }
+
+    #[test]
+    fn an_operation_that_grows_too_long_is_lost_and_told_once() {
+        let mut journal = Journal::new(500);
+        begin(&mut journal, C_DIGESTINIT, CKM_SHA256);
+        begin(&mut journal, C_SIGNINIT, CKM_ECDSA);
+        for _ in 0..100 {
+            go_on(&mut journal, C_DIGESTUPDATE, b"");
+            assert!(journal.size <= 500);
+        }
+        assert_eq!(calls(&journal), [C_SIGNINIT]);
+        assert!(!journal.can_repeat(row(C_DIGESTFINAL), None) && journal.can_repeat(row(C_SIGNFINAL), None));
+        assert!(journal.can_repeat(row(C_DIGESTINIT), None) && journal.can_repeat(row(C_GENERATERANDOM), None));
+        assert!(!journal.tell_lost(row(C_DIGESTFINAL)), "the connection is there");
+        journal.lose();
+        assert!(!journal.tell_lost(row(C_SIGNUPDATE)) && !journal.tell_lost(row(C_GENERATERANDOM)));
+        assert!(journal.tell_lost(row(C_DIGESTFINAL)) && !journal.tell_lost(row(C_DIGESTFINAL)));
+        // Or it is not told at all, if the application begins another one.
+        begin(&mut journal, C_DIGESTINIT, CKM_SHA256);
+        go_on(&mut journal, C_DIGESTUPDATE, &[0; 600]);
+        journal.lose();
+        assert!(!journal.tell_lost(row(C_DIGESTINIT)) && !journal.tell_lost(row(C_DIGESTFINAL)));
+    }
+
+    #[test]
+    fn which_mechanisms_are_made_again() {
+        let gcm = vec![
+            Member::String(Bytes::Data(b"iv")),
+            Member::Ulong(96),
+            Member::String(Bytes::Null(0)),
+            Member::Ulong(128),
+        ];
+        let gcm = Parameter::Structured(shapes_of(CKM_AES_GCM)[0], gcm);
+        let null = Parameter::Null(0);
+        for (number, kind, parameter, again) in [
+            (C_SIGNINIT, CKM_ECDSA, null.clone(), true),
+            (C_ENCRYPTINIT, CKM_AES_CBC, Parameter::Flat(b"iv"), true),
+            (C_ENCRYPTINIT, CKM_AES_GCM, gcm, false),
+            (C_SIGNINIT, CKM_HSS, null.clone(), false),
+            (C_SIGNINIT, CKM_XMSS, null.clone(), false),
+            (C_SIGNINIT, CKM_XMSSMT, null.clone(), false),
+            // Looking at a one-time signature uses nothing up.
+            (C_VERIFYINIT, CKM_HSS, null.clone(), true),
+            (C_SIGNINIT, CKM_HOTP, null.clone(), false),
+            (C_VERIFYINIT, CKM_HOTP, null.clone(), false),
+            (C_VERIFYINIT, CKM_SECURID, null.clone(), false),
+            (C_SIGNINIT, CKM_ACTI, null.clone(), false),
+            (C_MESSAGEENCRYPTINIT, CKM_AES_CBC, null.clone(), false),
+            (C_MESSAGEVERIFYINIT, CKM_ECDSA, null, false),
+        ] {
+            let args = [mechanism(kind, parameter), Value::Ulong(7)];
+            let mut journal = Journal::new(1_000);
+            journal.note(row(number), &args, OK, b"");
+            assert_eq!(!journal.entries().is_empty(), again, "{number} {kind:#x}");
+            journal.lose();
+            let next = CALLS.iter().find(|row| {
+                Operation::of(row.number) == Operation::of(number) && matches!(row.step, Step::Whole | Step::Continue)
+            });
+            assert_eq!(journal.tell_lost(next.expect("a call")), !again, "{number} {kind:#x}");
+            // The same, where the init call travels along.
+            let mut body = Vec::new();
+            encode_request(row(number), &args, &mut body).expect("a body");
+            let init = Init {
+                slot: 1,
+                call: number,
+                object: 7,
+                body,
+            };
+            let whole = CALLS.iter().find(|row| row.init == number);
+            if let Some(whole) = whole {
+                assert_eq!(
+                    Journal::new(0).can_repeat(whole, Some(&init)),
+                    again,
+                    "{number} {kind:#x}"
+                );
+                let mut journal = Journal::new(1_000);
+                journal.started(&init);
+                assert_eq!(!journal.entries().is_empty(), again, "{number} {kind:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_ends_or_fixes_several_operations() {
+        let both = || {
+            let mut journal = Journal::new(1_000);
+            begin(&mut journal, C_DIGESTINIT, CKM_SHA256);
+            begin(&mut journal, C_ENCRYPTINIT, CKM_AES_CBC);
+            let template = Value::Template(keyway_wire::value::Template::Null(0));
+            journal.note(row(C_FINDOBJECTSINIT), &[template], OK, b"");
+            journal
+        };
+        let flags = |flags| vec![Value::Ulong(flags)];
+        let pin = |user| vec![Value::Ulong(user), Value::Bytes(Bytes::Data(b"1"))];
+        let (digest, encrypt, find) = (C_DIGESTINIT, C_ENCRYPTINIT, C_FINDOBJECTSINIT);
+        for (number, args, left, fixed) in [
+            (C_SESSIONCANCEL, flags(CKF_DIGEST | CKF_SIGN), vec![encrypt, find], 0),
+            (C_SESSIONCANCEL, flags(CKF_FIND_OBJECTS), vec![digest, encrypt], 0),
+            (C_SESSIONCANCEL, flags(0), vec![digest, encrypt, find], 0),
+            (C_DIGESTENCRYPTUPDATE, vec![], vec![find], 2),
+            (C_SETOPERATIONSTATE, vec![], vec![find], 5),
+            (C_LOGIN, pin(CKU_CONTEXT_SPECIFIC), vec![find], 2),
+            (C_LOGIN, pin(1), vec![digest, encrypt, find], 0),
+            (C_GENERATERANDOM, vec![], vec![digest, encrypt, find], 0),
+        ] {
+            let mut journal = both();
+            journal.note(row(number), &args, OK, b"");
+            assert_eq!(calls(&journal), left, "{number}");
+            assert_eq!(journal.fixed.count_ones(), fixed, "{number}");
+        }
+        // The objects of a search are kept elsewhere.
+        let mut journal = both();
+        let room = ObjectsRoom {
+            maximum: 1,
+            count: true,
+            buffer: true,
+        };
+        journal.note(row(C_FINDOBJECTS), &[Value::ObjectsRoom(room)], OK, b"");
+        assert_eq!(calls(&journal), [digest, encrypt, find]);
+        assert!(!format!("{journal:?}").contains("body"));
+    }
+}

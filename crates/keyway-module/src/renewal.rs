@@ -220,6 +220,7 @@ fn open(context: &Context, session: &Session, state: &mut State, connection: Arc
     if reply.header.flags & flag::RENEWABLE == 0 {
         // Another token is there now, whose handles mean other objects.
         close(context, session, &connection);
+        lock(&context.logins.of(session.slot)).forget();
         lock(&context.knowledge).opened(session.slot, false);
         context.sessions.lose(session);
         state.renewal = None;

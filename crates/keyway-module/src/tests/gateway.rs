@@ -4,9 +4,6 @@
 //! on its place in the stream, and each signature on all of the data, so that an operation that was not made again as it was shows.
 
 use super::server::{Place, Seen};
-use crate::config::{Config, Renewal};
-use crate::context::Context;
-use crate::link::{Greeting, Link};
 use crate::lock::lock;
 use crate::operation::Operation;
 use keyway_wire::generated::call::*;
@@ -533,107 +530,4 @@ pub fn sum(data: &[u8]) -> Vec<u8> {
         sum.wrapping_mul(1_000_003) ^ u64::from(*byte)
     });
     sum.to_be_bytes().to_vec()
-}
-
-/// An application at one or several gateways.
-pub struct Application {
-    pub token: Token,
-    pub context: Arc<Context>,
-}
-
-impl Application {
-    pub fn at(token: &Token, places: &[&Place], renewal: Renewal) -> Self {
-        let config = Config {
-            addresses: places
-                .iter()
-                .map(|place| crate::address::Address::Unix(place.socket()))
-                .collect(),
-            renewal,
-            ..Config::unix(PathBuf::new())
-        };
-        let link = Link::new(config, Greeting::default(), Arc::default());
-        let context = Arc::new(Context::new(link, None));
-        assert_eq!(context.open(), CKR_OK);
-        Self {
-            token: token.clone(),
-            context,
-        }
-    }
-
-    pub fn session(&self) -> u64 {
-        super::server::open_session(&self.context, 1).expect("a session")
-    }
-
-    pub fn call(&self, number: u16, session: u64, args: &[Value<'_>]) -> u64 {
-        super::server::invoke(&self.context, number, session, args)
-    }
-
-    pub fn login(&self, session: u64) -> u64 {
-        self.call(C_LOGIN, session, &[Value::Ulong(1), Value::Bytes(Bytes::Data(PIN))])
-    }
-
-    /// Makes a call that has a result, and room for it. Returns the RV and the result.
-    pub fn result(&self, number: u16, session: u64, data: &[u8]) -> (u64, Vec<u8>) {
-        let mut result = Vec::new();
-        let row = call(number).expect("a call");
-        let mut args = vec![Value::Bytes(Bytes::Data(data)), room(1_000)];
-        if row.step == Step::End {
-            args.remove(0);
-        }
-        let rv = self.context.invoke(row, session, &args, &mut |_, values| {
-            if let [Value::Output(Output { data: Some(data), .. })] = values {
-                result = data.to_vec();
-            }
-            Ok(())
-        });
-        (rv.unwrap_or_else(|rv| rv), result)
-    }
-
-    pub fn begin(&self, number: u16, session: u64, mechanism: u64) -> u64 {
-        let mut args = vec![
-            Value::Mechanism(Some(keyway_wire::value::Mechanism {
-                mechanism,
-                parameter: Parameter::Null(0),
-            })),
-            Value::Ulong(KEY),
-        ];
-        if number == C_DIGESTINIT {
-            args.pop();
-        }
-        self.call(number, session, &args)
-    }
-
-    /// Begins a search, or fetches so many of its objects.
-    pub fn find(&self, session: u64, maximum: u64) -> Result<Vec<u64>, u64> {
-        let mut found = Vec::new();
-        let room = ObjectsRoom {
-            maximum,
-            count: true,
-            buffer: true,
-        };
-        let row = call(C_FINDOBJECTS).expect("a call");
-        let rv = self
-            .context
-            .invoke(row, session, &[Value::ObjectsRoom(room)], &mut |_, values| {
-                if let [Value::Numbers(Numbers { data: Some(data), .. })] = values {
-                    found = data.clone();
-                }
-                Ok(())
-            });
-        match rv {
-            Ok(CKR_OK) => Ok(found),
-            Ok(rv) | Err(rv) => Err(rv),
-        }
-    }
-}
-
-pub fn room(length: u64) -> Value<'static> {
-    Value::Room(Room {
-        length: Some(length),
-        buffer: true,
-    })
-}
-
-pub fn data(bytes: &[u8]) -> Value<'_> {
-    Value::Bytes(Bytes::Data(bytes))
 }

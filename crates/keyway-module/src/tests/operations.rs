@@ -1,6 +1,7 @@
 //! Operations that outlast their connection, and those that can't.
 
-use super::gateway::{data, room, sum, Application, Fate, Gateway, Token, KEY, OBJECTS, RANDOM};
+use super::application::{data, patient, room, Application};
+use super::gateway::{sum, Fate, Gateway, KEY, OBJECTS, RANDOM};
 use super::server::Place;
 use crate::config::Renewal;
 use keyway_wire::generated::call::*;
@@ -18,16 +19,8 @@ struct Bench {
 }
 
 fn bench(journal: usize) -> Bench {
-    let (place, token) = (Place::new(), Token::new());
-    let gateway = Gateway::start(&token, &place);
-    let renewal = Renewal {
-        patience: std::time::Duration::from_secs(3_600),
-        journal,
-        remember_pin: true,
-    };
-    let application = Application::at(&token, &[&place], renewal);
-    let session = application.session();
-    assert_eq!(application.login(session), CKR_OK);
+    let (place, gateway, application) = super::application::bench(Renewal { journal, ..patient() });
+    let session = application.logged_in();
     Bench {
         gateway,
         application,

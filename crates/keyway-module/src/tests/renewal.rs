@@ -1,6 +1,7 @@
 //! Sessions that outlast their connection.
 
-use super::gateway::{data, Application, Fate, Gateway, Token, KEY, PIN};
+use super::application::{bench, data, patient, Application};
+use super::gateway::{Fate, Gateway, Token, KEY, PIN};
 use super::server::{open_session, Place};
 use crate::config::Renewal;
 use keyway_wire::flag;
@@ -12,74 +13,10 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-/// So long nothing in a test lasts.
-const LONG: Duration = Duration::from_secs(3_600);
-
-fn patient() -> Renewal {
-    Renewal {
-        patience: LONG,
-        ..Renewal::default()
-    }
-}
-
 fn impatient() -> Renewal {
     Renewal {
         patience: Duration::from_millis(1),
         ..Renewal::default()
-    }
-}
-
-/// A gateway and an application at it.
-fn bench(renewal: Renewal) -> (Place, Gateway, Application) {
-    let (place, token) = (Place::new(), Token::new());
-    let gateway = Gateway::start(&token, &place);
-    let application = Application::at(&token, &[&place], renewal);
-    (place, gateway, application)
-}
-
-impl Application {
-    fn logged_in(&self) -> u64 {
-        let session = self.session();
-        assert_eq!(self.login(session), CKR_OK);
-        session
-    }
-
-    /// Signs, and looks whether the signature is right. Returns the RV.
-    fn sign(&self, session: u64) -> u64 {
-        match self.begin(C_SIGNINIT, session, CKM_ECDSA) {
-            CKR_OK => {}
-            rv => return rv,
-        }
-        let (rv, signature) = self.result(C_SIGN, session, b"data");
-        assert!(rv != CKR_OK || signature == super::gateway::sum(b"data"));
-        rv
-    }
-
-    fn create(&self, session: u64) -> u64 {
-        let args = [Value::Template(Template::Null(0)), Value::Cell(Some(0))];
-        self.call(C_CREATEOBJECT, session, &args)
-    }
-
-    fn created(&self) -> usize {
-        self.token.with(|world| world.created)
-    }
-
-    /// What the token says of who is logged in.
-    fn is_logged_in(&self, session: u64) -> bool {
-        let before = self.token.count(C_GETSESSIONINFO).1;
-        let mut state = 0;
-        let row = keyway_wire::call(C_GETSESSIONINFO).expect("a call");
-        let rv = self
-            .context
-            .invoke(row, session, &[Value::Pointer(true)], &mut |_, values| {
-                if let [Value::Info(Some(keyway_wire::value::Info::Session(info)))] = values {
-                    state = info.state;
-                }
-                Ok(())
-            });
-        assert_eq!(rv, Ok(CKR_OK));
-        assert_eq!(self.token.count(C_GETSESSIONINFO).1, before + 1);
-        state == 1
     }
 }
 
