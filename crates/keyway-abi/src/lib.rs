@@ -14,5 +14,6 @@ pub mod layout;
 mod memory;
 mod parameter;
 pub mod process;
+pub mod secret;
 mod structure;
 pub mod ulong;

@@ -4,12 +4,14 @@ use crate::address::Address;
 use crate::credentials::{Credentials, Files, Own};
 use crate::setting::{ConfigError, Setting};
 use crate::toml::{self, Value};
+use keyway_wire::limits::MAX_BODY;
 use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const SYSTEM_FILE: &str = "/etc/keyway/module.toml";
 const DEFAULT_SOCKET: &str = "/run/keyway/keyway.sock";
@@ -22,17 +24,43 @@ enum Kind {
     Text,
     /// true or false; in a variable 1 or 0.
     Bool,
+    /// A whole number, at most this.
+    Number(u64),
 }
 
 /// The settings: key of the file, variable, kind.
-const SETTINGS: [(&str, &str, Kind); 6] = [
+const SETTINGS: [(&str, &str, Kind); 9] = [
     ("address", "KEYWAY_ADDRESS", Kind::Addresses),
     ("ca", "KEYWAY_CA", Kind::Text),
     ("certificate", "KEYWAY_CERTIFICATE", Kind::Text),
     ("key", "KEYWAY_KEY", Kind::Text),
     ("server_name", "KEYWAY_SERVER_NAME", Kind::Text),
     ("insecure", "KEYWAY_INSECURE", Kind::Bool),
+    ("renewal", "KEYWAY_RENEWAL", Kind::Number(3_600)),
+    ("journal", "KEYWAY_JOURNAL", Kind::Number(MAX_BODY as u64)),
+    ("remember_pin", "KEYWAY_REMEMBER_PIN", Kind::Bool),
 ];
+
+/// How sessions are made anew when their connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewal {
+    /// How long a call waits for a daemon. Without any patience sessions are lost with their connection.
+    pub patience: Duration,
+    /// So many bytes of the operations of a session are kept, to be made again.
+    pub journal: usize,
+    /// Whether PINs are kept, to log in again.
+    pub remember_pin: bool,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Self {
+            patience: Duration::from_secs(10),
+            journal: 1 << 20,
+            remember_pin: true,
+        }
+    }
+}
 
 /// Where to find a daemon.
 #[derive(Debug)]
@@ -41,6 +69,8 @@ pub struct Config {
     pub addresses: Vec<Address>,
     /// For those with TLS; there if there is one.
     pub credentials: Option<Credentials>,
+    /// What becomes of sessions when the connection is lost.
+    pub renewal: Renewal,
 }
 
 impl Config {
@@ -50,6 +80,7 @@ impl Config {
         Self {
             addresses: vec![Address::Unix(path)],
             credentials: None,
+            renewal: Renewal::default(),
         }
     }
 }
@@ -107,6 +138,10 @@ impl Environment {
     }
 }
 
+fn is_number(text: &str, most: u64) -> bool {
+    text.bytes().all(|digit| digit.is_ascii_digit()) && text.parse().is_ok_and(|number: u64| number <= most)
+}
+
 /// Settings by their keys.
 #[derive(Debug, Default)]
 struct Settings(HashMap<&'static str, Setting<Value>>);
@@ -127,6 +162,11 @@ impl Settings {
                 (Kind::Bool, "1") => Value::Word("true".to_owned()),
                 (Kind::Bool, _) => {
                     let problem = format!("\"{text}\" is neither 0 nor 1");
+                    return Err(ConfigError { place, problem });
+                }
+                (Kind::Number(most), text) if is_number(text, most) => Value::Word(text.to_owned()),
+                (Kind::Number(most), _) => {
+                    let problem = format!("\"{text}\" is no whole number from 0 to {most}");
                     return Err(ConfigError { place, problem });
                 }
             };
@@ -155,9 +195,11 @@ impl Settings {
             let expected = match (kind, &setting.value) {
                 (Kind::Addresses, Value::Text(_) | Value::Texts(_)) | (Kind::Text, Value::Text(_)) => None,
                 (Kind::Bool, Value::Word(word)) if word == "true" || word == "false" => None,
-                (Kind::Addresses, _) => Some("a text in quotes or an array of them"),
-                (Kind::Text, _) => Some("a text in quotes"),
-                (Kind::Bool, _) => Some("true or false"),
+                (Kind::Number(most), Value::Word(word)) if is_number(word, most) => None,
+                (Kind::Addresses, _) => Some("a text in quotes or an array of them".to_owned()),
+                (Kind::Text, _) => Some("a text in quotes".to_owned()),
+                (Kind::Bool, _) => Some("true or false".to_owned()),
+                (Kind::Number(most), _) => Some(format!("a whole number from 0 to {most}")),
             };
             if let Some(expected) = expected {
                 return Err(setting.wrong(format!("{key} is {expected}")));
@@ -175,9 +217,7 @@ impl Settings {
 
     /// Whether no further setting could change anything.
     fn are_enough(&self) -> bool {
-        let is_unix = |text: &String| matches!(Address::parse(text), Ok(Address::Unix(_)));
-        self.addresses()
-            .is_some_and(|setting| setting.value.iter().all(is_unix))
+        SETTINGS.iter().all(|(key, ..)| self.0.contains_key(key))
     }
 
     fn addresses(&self) -> Option<Setting<Vec<String>>> {
@@ -219,18 +259,19 @@ impl Settings {
     }
 
     fn config(&self) -> Result<Config, ConfigError> {
+        let renewal = self.renewal();
         let Some(texts) = self.addresses() else {
-            return Ok(Config::unix(PathBuf::from(DEFAULT_SOCKET)));
+            return Ok(Config {
+                renewal,
+                ..Config::unix(PathBuf::from(DEFAULT_SOCKET))
+            });
         };
         if texts.value.is_empty() {
             return Err(texts.wrong("there is no address"));
         }
         let parsed: Result<Vec<_>, _> = texts.value.iter().map(|text| Address::parse(text)).collect();
         let addresses = parsed.map_err(|problem| texts.wrong(problem))?;
-        let insecure = self
-            .0
-            .get("insecure")
-            .is_some_and(|setting| matches!(&setting.value, Value::Word(word) if word == "true"));
+        let insecure = self.word("insecure") == Some("true");
         if let Some(exposed) = addresses.iter().find(|address| address.is_exposed() && !insecure) {
             return Err(texts.wrong(format!(
                 "{exposed} would carry PINs and keys unprotected; use tls://, or set insecure = true (KEYWAY_INSECURE=1)"
@@ -252,7 +293,31 @@ impl Settings {
                     .map_err(|problem| texts.wrong(problem))
             })?;
         }
-        Ok(Config { addresses, credentials })
+        Ok(Config {
+            addresses,
+            credentials,
+            renewal,
+        })
+    }
+
+    fn word(&self, key: &str) -> Option<&str> {
+        match &self.0.get(key)?.value {
+            Value::Word(word) => Some(word),
+            _ => None,
+        }
+    }
+
+    fn renewal(&self) -> Renewal {
+        let usual = Renewal::default();
+        // What is no number has been refused.
+        let number = |key| self.word(key).and_then(|word| word.parse().ok());
+        Renewal {
+            patience: number("renewal").map_or(usual.patience, Duration::from_secs),
+            journal: number("journal").map_or(usual.journal, |bytes| bytes as usize),
+            remember_pin: self
+                .word("remember_pin")
+                .map_or(usual.remember_pin, |word| word == "true"),
+        }
     }
 
     fn credentials(&self, addresses: &Setting<Vec<String>>) -> Result<Credentials, ConfigError> {
@@ -364,13 +429,49 @@ mod tests {
     fn files_that_could_change_nothing_are_not_read() {
         let folder = Folder::new();
         let wrong = folder.file("module.toml", "port = 1\n");
-        let unix = [("KEYWAY_ADDRESS", "/a unix:/b")];
+        let all = SETTINGS.map(|(_, variable, kind)| match kind {
+            Kind::Addresses => (variable, "/a unix:/b"),
+            Kind::Text => (variable, "/c"),
+            Kind::Bool | Kind::Number(_) => (variable, "1"),
+        });
         assert_eq!(
-            addresses(&environment(&unix, std::slice::from_ref(&wrong))),
+            addresses(&environment(&all, std::slice::from_ref(&wrong))),
             ["unix:/a", "unix:/b"]
         );
-        let port = [("KEYWAY_ADDRESS", "tcp://127.0.0.1:1")];
-        assert!(error(&environment(&port, &[wrong])).contains("module.toml:1: unknown key port; there are address, ca"));
+        let told = error(&environment(&all[1..], &[wrong]));
+        assert!(
+            told.contains("module.toml:1: unknown key port; there are address, ca"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn how_sessions_are_made_anew_is_said_in_seconds_and_bytes() {
+        let folder = Folder::new();
+        let renewal = |environment: &Environment| environment.config().expect("a configuration").renewal;
+        let usual = renewal(&environment(&[], &[]));
+        assert_eq!(usual, Renewal::default());
+        assert_eq!(usual.patience, Duration::from_secs(10));
+        assert!(usual.remember_pin);
+        let file = folder.file("module.toml", "renewal = 0\njournal = 2_0\n");
+        assert!(
+            error(&environment(&[], &[file])).contains("module.toml:2: journal is a whole number from 0 to 67108864")
+        );
+        let file = folder.file("module.toml", "renewal = 60\nremember_pin = false\n");
+        let variables = [("KEYWAY_ADDRESS", "/a"), ("KEYWAY_JOURNAL", "0")];
+        let expected = Renewal {
+            patience: Duration::from_secs(60),
+            journal: 0,
+            remember_pin: false,
+        };
+        assert_eq!(renewal(&environment(&variables, &[file])), expected);
+        for wrong in ["-1", "3601", "1.5", "ten", "99999999999999999999"] {
+            assert_eq!(
+                error(&environment(&[("KEYWAY_RENEWAL", wrong)], &[])),
+                format!("KEYWAY_RENEWAL: \"{wrong}\" is no whole number from 0 to 3600")
+            );
+        }
+        assert!(error(&environment(&[("KEYWAY_REMEMBER_PIN", "no")], &[])).contains("neither 0 nor 1"));
     }
 
     #[test]

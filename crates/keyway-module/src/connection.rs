@@ -9,16 +9,16 @@ use crate::stream::{Stream, Unreachable};
 use keyway_wire::generated::rv::{CKR_GENERAL_ERROR, CKR_HOST_MEMORY};
 use keyway_wire::limits::MAX_BODY;
 use keyway_wire::{flag, Header, WireError, HEADER_LENGTH, VERSION};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// An output buffer that grew beyond this is not kept.
 const KEPT: usize = 1 << 20;
 
-/// Why a request has no reply.
+/// Why a request has no reply, or a call no RV of the token's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The request can't be encoded; nothing was sent. The RV.
+    /// The request can't be encoded, or the reply be handed on. The RV.
     Refused(u64),
     /// The connection was broken before the request went out: the daemon knows nothing of it.
     NotSent,
@@ -56,6 +56,7 @@ pub struct Connection {
     output: Mutex<Vec<u8>>,
     seats: Mutex<Seats>,
     broken: AtomicBool,
+    number: u64,
 }
 
 impl Connection {
@@ -64,12 +65,19 @@ impl Connection {
     /// # Errors
     /// The daemon is not there, or not to be trusted.
     pub fn open(address: &Address, config: &Config, noted: &Arc<AtomicI32>) -> Result<Self, Unreachable> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
             stream: Stream::connect(address, config, noted)?,
             output: Mutex::new(vec![VERSION]),
             seats: Mutex::new(Seats::new()),
             broken: AtomicBool::new(false),
         })
+    }
+
+    /// Its number, which no other connection of this process has.
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Whether it is known that nothing can be sent any more.

@@ -2,10 +2,13 @@
 
 use crate::absent;
 use crate::connection::{Connection, Failure, Request};
+use crate::journal::Journal;
 use crate::knowledge::Knowledge;
 use crate::learn::{self, Disturbance};
 use crate::link::{Link, Missing};
 use crate::lock::lock;
+use crate::logins::Logins;
+use crate::outage::{Outage, Waiting};
 use crate::session_calls;
 use crate::sessions::{Session, Sessions};
 use crate::stats::Stats;
@@ -20,16 +23,25 @@ use keyway_wire::generated::rv::{
 };
 use keyway_wire::table::{Call, Target};
 use keyway_wire::value::Value;
-use keyway_wire::{decode_reply, encode_request, header_object};
+use keyway_wire::{decode_reply, encode_request, flag, header_object};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+/// The connection that a call was made on, if it was, and the flags of the reply.
+type Answerer = Option<(Arc<Connection>, u16)>;
 
 /// A context.
 #[derive(Debug)]
 pub struct Context {
-    link: Link,
-    sessions: Sessions,
+    pub(crate) link: Link,
+    pub(crate) sessions: Sessions,
+    pub(crate) logins: Logins,
+    /// The time without a daemon, if it is one.
+    outage: Mutex<Outage>,
+    /// Rings when that is over, or the context is.
+    over: Condvar,
     pub(crate) knowledge: Mutex<Knowledge>,
     /// How many calls are under way that disturb what is known; meanwhile nothing is deferred.
     disturbances: AtomicUsize,
@@ -49,6 +61,9 @@ impl Context {
         Self {
             link,
             sessions: Sessions::default(),
+            logins: Logins::default(),
+            outage: Mutex::default(),
+            over: Condvar::new(),
             knowledge: Mutex::default(),
             disturbances: AtomicUsize::new(0),
             token_changes: AtomicU64::new(0),
@@ -69,7 +84,8 @@ impl Context {
 
     /// Ends the context. Calls in flight answer CKR_CRYPTOKI_NOT_INITIALIZED.
     pub fn close(&self) -> u64 {
-        self.closed.store(true, Ordering::Relaxed);
+        self.closed.store(true, Ordering::SeqCst);
+        self.wake();
         let mut rv = CKR_OK;
         if let Some(connection) = self.link.take() {
             let request = Request {
@@ -82,10 +98,49 @@ impl Context {
             }
             connection.shut();
         }
+        self.logins.forget_all();
         if let Some(file) = &self.stats_file {
             self.stats.append(file);
         }
         rv
+    }
+
+    /// Whether C_Finalize has begun.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Pauses after an attempt to reach a daemon has failed.
+    ///
+    /// # Errors
+    /// `rv` if there is to be no other attempt, CKR_CRYPTOKI_NOT_INITIALIZED if the context ends meanwhile.
+    pub(crate) fn pause(&self, waiting: &mut Waiting, rv: u64) -> Result<(), u64> {
+        let mut outage = lock(&self.outage);
+        let pause = waiting.pause(&mut outage, Instant::now()).ok_or(rv)?;
+        if !self.is_closed() {
+            drop(
+                self.over
+                    .wait_timeout(outage, pause)
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+        }
+        if self.is_closed() {
+            return Err(CKR_CRYPTOKI_NOT_INITIALIZED);
+        }
+        Ok(())
+    }
+
+    /// A daemon is there.
+    pub(crate) fn reached(&self) {
+        if lock(&self.outage).over() {
+            self.over.notify_all();
+        }
+    }
+
+    fn wake(&self) {
+        // With the lock, so that nobody is between looking and waiting.
+        let _outage = lock(&self.outage);
+        self.over.notify_all();
     }
 
     /// The mechanism of the session's active message operation to which `call` belongs.
@@ -120,6 +175,7 @@ impl Context {
         } else {
             None
         };
+        let closing = (call.number == C_CLOSEALLSESSIONS).then(|| self.sessions.begin_close_slot(target));
         let ending = || session.as_ref().is_some_and(|session| self.ends_more(session));
         let disturbance = learn::disturbance(call, args, call.number == C_CLOSESESSION && ending());
         let disturbing = disturbance.map(|disturbance| {
@@ -132,21 +188,35 @@ impl Context {
             None => self.forward(call, target, args, answer).map(|(rv, _)| rv),
         };
         drop(disturbing);
-        match result {
-            Err(CKR_DEVICE_ERROR | CKR_DEVICE_REMOVED) if self.closed.load(Ordering::Relaxed) => {
-                Err(CKR_CRYPTOKI_NOT_INITIALIZED)
-            }
-            Ok(CKR_OK) if call.number == C_CLOSEALLSESSIONS => {
+        match (result, closing) {
+            (Err(CKR_DEVICE_ERROR | CKR_DEVICE_REMOVED), _) if self.is_closed() => Err(CKR_CRYPTOKI_NOT_INITIALIZED),
+            (Ok(CKR_OK), Some(_)) => {
                 self.sessions.remove_slot(target);
+                self.end_login(target);
                 Ok(CKR_OK)
             }
-            result => result,
+            (result, closing) => {
+                let closing = closing.unwrap_or_default();
+                closing.iter().for_each(|session| self.sessions.not_closed(session));
+                result
+            }
+        }
+    }
+
+    /// A login ends with the last session of its slot.
+    fn end_login(&self, slot: u64) {
+        if let Some(login) = self.logins.known(slot) {
+            // A session that is opened meanwhile is known before somebody logs in through it.
+            let mut login = lock(&login);
+            if !self.sessions.has_any(slot) {
+                login.forget();
+            }
         }
     }
 
     /// Whether C_CloseSession ends the login or objects along with the session.
     fn ends_more(&self, session: &Session) -> bool {
-        self.sessions.begin_close(session) || lock(&session.view).created
+        self.sessions.begin_close(session) || lock(&session.state).view.created
     }
 
     fn on_session(
@@ -157,35 +227,21 @@ impl Context {
         answer: &mut Answer<'_>,
     ) -> Result<u64, u64> {
         let closing = call.number == C_CLOSESESSION;
-        let result = if session.connection.is_broken() {
-            Err(CKR_DEVICE_REMOVED)
-        } else {
-            session_calls::make(self, session, call, args, answer)
-        };
-        let gone = session.connection.is_broken();
-        let lost = matches!(result, Ok(rv) if learn::is_lost(rv));
-        if gone || lost {
-            self.forget_all();
+        let result = session_calls::make(self, session, call, args, answer);
+        let lost = matches!(result, Ok(rv) if learn::is_lost(rv, session.is_renewable()));
+        if lost {
+            self.forget_fleeting();
         }
         match result {
-            // It is as closed as can be.
-            Err(_) if closing && gone => {
-                self.sessions.remove(session.handle);
-                Ok(CKR_OK)
-            }
             Ok(CKR_OK | CKR_SESSION_HANDLE_INVALID | CKR_SESSION_CLOSED) if closing => {
                 self.sessions.remove(session.handle);
-                result
+                self.end_login(session.slot);
             }
-            result => {
-                if lost {
-                    self.sessions.lose(session);
-                } else if closing {
-                    self.sessions.not_closed(session);
-                }
-                result
-            }
+            _ if lost => self.sessions.lose(session),
+            _ if closing => self.sessions.not_closed(session),
+            _ => {}
         }
+        result
     }
 
     /// C_OpenSession: the handle is ours to choose.
@@ -196,57 +252,76 @@ impl Context {
         args: &[Value<'_>],
         answer: &mut Answer<'_>,
     ) -> Result<u64, u64> {
-        let [flags, Value::Cell(Some(_))] = args else {
+        let [Value::Ulong(flags), Value::Cell(Some(_))] = args else {
             // Without a place for the handle it is the module that refuses.
             return self.forward(call, slot, args, answer).map(|(rv, _)| rv);
         };
-        let cell = Value::Cell(Some(self.sessions.next_handle()));
-        let (rv, connection) = self.forward(call, slot, &[flags.clone(), cell.clone()], &mut |_, _| Ok(()))?;
-        if let (CKR_OK, Value::Cell(Some(handle)), Some(connection)) = (rv, &cell, connection) {
-            self.sessions.add(*handle, slot, connection);
-            answer(rv, &[cell])?;
+        let handle = self.sessions.next_handle();
+        let args = [Value::Ulong(*flags), Value::Cell(Some(handle))];
+        let (rv, opened) = self.forward(call, slot, &args, &mut |_, _| Ok(()))?;
+        if let (CKR_OK, Some((connection, reply_flags))) = (rv, opened) {
+            let settings = self.link.renewal();
+            let renewable = reply_flags & flag::RENEWABLE != 0 && !settings.patience.is_zero();
+            lock(&self.knowledge).opened(slot, renewable);
+            let renewal = renewable.then(|| (*flags, Journal::new(settings.journal)));
+            self.sessions.add(handle, slot, connection, renewal);
+            answer(rv, &[Value::Cell(Some(handle))])?;
         }
         Ok(rv)
     }
 
-    /// Makes a call that belongs to no session that we know. Returns the RV and the connection that it was made on.
+    /// Makes a call that belongs to no session that we know. Returns the RV and who has answered.
     fn forward(
         &self,
         call: &'static Call,
         target: u64,
         args: &[Value<'_>],
         answer: &mut Answer<'_>,
-    ) -> Result<(u64, Option<Arc<Connection>>), u64> {
+    ) -> Result<(u64, Answerer), u64> {
         let request = Request {
             call: call.number,
             flags: 0,
             target,
             object: header_object(call, args),
         };
-        let mut repeat = call.repeat && call.target != Target::Session;
+        // A session that nobody knows of went with its connection.
+        let mut repeat = call.repeat && call.target != Target::Session || call.number == C_OPENSESSION;
+        let mut waiting = Waiting::new(self.link.renewal().patience);
         loop {
             let connection = match self.link.get() {
                 Ok(connection) => connection,
-                Err(Missing::Absent) => {
-                    let rv = absent::answer(call, args, self.link.was_made(), answer)?;
-                    // Sessions that are lost are closed by this, too.
-                    return Ok((if call.number == C_CLOSEALLSESSIONS { CKR_OK } else { rv }, None));
+                Err(missing) => {
+                    if self.waits(call, target) {
+                        match self.pause(&mut waiting, CKR_DEVICE_REMOVED) {
+                            Ok(()) => continue,
+                            Err(rv @ CKR_CRYPTOKI_NOT_INITIALIZED) => return Err(rv),
+                            Err(_) => {}
+                        }
+                    }
+                    return match missing {
+                        Missing::Absent => {
+                            let rv = absent::answer(call, args, self.link.was_made(), answer)?;
+                            // Sessions that are lost are closed by this, too.
+                            Ok((if call.number == C_CLOSEALLSESSIONS { CKR_OK } else { rv }, None))
+                        }
+                        Missing::Refused(rv) => Err(rv),
+                    };
                 }
-                Err(Missing::Refused(rv)) => return Err(rv),
             };
             Stats::count(&self.stats.round_trips);
             let failure = match connection.call(request, |body| encode_request(call, args, body)) {
                 Ok(reply) => {
+                    self.reached();
                     let rv = reply.header.object;
                     deliver(&connection, call, rv, &reply.body, answer)?;
                     if learn::is_upheaval(rv) {
-                        self.forget_all();
+                        self.forget_fleeting();
                     }
-                    return Ok((rv, Some(connection)));
+                    return Ok((rv, Some((connection, reply.header.flags))));
                 }
                 Err(failure) => failure,
             };
-            self.forget_all();
+            self.forget_fleeting();
             match failure {
                 Failure::Refused(rv) => return Err(rv),
                 // The daemon has not seen the call; a new connection may come through.
@@ -257,9 +332,19 @@ impl Context {
         }
     }
 
+    /// Whether a call is worth waiting for a daemon: its slot is one that will be the same then.
+    fn waits(&self, call: &Call, target: u64) -> bool {
+        let knowledge = lock(&self.knowledge);
+        match call.target {
+            Target::Slot => call.number != C_CLOSEALLSESSIONS && knowledge.is_lasting(target),
+            Target::None => call.repeat && knowledge.has_lasting(),
+            Target::Session => false,
+        }
+    }
+
     /// The tokens may not be the ones any more that we know.
-    pub(crate) fn forget_all(&self) {
-        lock(&self.knowledge).forget_all();
+    pub(crate) fn forget_fleeting(&self) {
+        lock(&self.knowledge).forget_fleeting();
         self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -324,7 +409,7 @@ impl<'c> Disturbing<'c> {
             .filter(|session| Some(session.handle) != own)
         {
             // An init call that can't be sent is told to its own session.
-            let _ = session_calls::flush(context, &session, &mut lock(&session.view));
+            let _ = session_calls::flush(context, &session, &mut lock(&session.state));
         }
         disturbing
     }

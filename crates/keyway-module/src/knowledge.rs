@@ -46,6 +46,8 @@ pub struct Knowledge {
     old: HashMap<Init, Facts>,
     /// Slots behind which somebody can't read ahead.
     plain: HashSet<u64>,
+    /// Slots whose object handles are names, which mean the same on every connection.
+    lasting: HashSet<u64>,
 }
 
 impl Knowledge {
@@ -105,10 +107,32 @@ impl Knowledge {
         self.plain.insert(slot);
     }
 
-    /// Forgets everything.
-    pub fn forget_all(&mut self) {
+    /// Whether object handles of this slot mean the same on every connection.
+    pub fn is_lasting(&self, slot: u64) -> bool {
+        self.lasting.contains(&slot)
+    }
+
+    /// Whether there is such a slot.
+    pub fn has_lasting(&self) -> bool {
+        !self.lasting.is_empty()
+    }
+
+    /// A session was opened, and its token's object handles are names or are not.
+    pub fn opened(&mut self, slot: u64, lasting: bool) {
+        if lasting {
+            self.lasting.insert(slot);
+        } else {
+            self.lasting.remove(&slot);
+        }
+    }
+
+    /// A connection or token was lost, and others may take their places. What names tell stays true: should an object have gone, or
+    /// be forbidden now, the call that is sent with its init call answers what the init call would.
+    pub fn forget_fleeting(&mut self) {
         self.plain.clear();
-        self.retain(|_| false);
+        let lasting = std::mem::take(&mut self.lasting);
+        self.retain(|init| lasting.contains(&init.slot));
+        self.lasting = lasting;
     }
 
     fn put(&mut self, init: Init, facts: Facts) {

@@ -5,6 +5,7 @@
 //! else happens on the session sends it first.
 
 use crate::ahead::Ahead;
+use crate::journal::Journal;
 use crate::knowledge::{Facts, Init, Knowledge, Lesson};
 use crate::operation::{Activity, Operation, Outcome};
 use crate::search::Search;
@@ -39,6 +40,8 @@ pub struct View {
     pub search: Search,
     /// What is known ahead of what that search has found.
     pub ahead: Ahead,
+    /// What makes its operations again; None if it is lost with its connection.
+    pub journal: Option<Journal>,
 }
 
 impl View {
@@ -46,6 +49,7 @@ impl View {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            journal: None,
             activity: Activity::IDLE,
             token_changes: 0,
             deferred: None,
@@ -236,9 +240,14 @@ pub const fn is_upheaval(rv: u64) -> bool {
 }
 
 /// Whether this RV of a session's call says that the session is over, though the application has not closed it; so may the login be.
+/// A session that can be made anew lives on when its token is away.
 #[must_use]
-pub const fn is_lost(rv: u64) -> bool {
-    matches!(rv, CKR_SESSION_HANDLE_INVALID | CKR_SESSION_CLOSED | CKR_DEVICE_REMOVED)
+pub const fn is_lost(rv: u64, renewable: bool) -> bool {
+    match rv {
+        CKR_SESSION_HANDLE_INVALID | CKR_SESSION_CLOSED => true,
+        CKR_DEVICE_REMOVED => !renewable,
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `libkeyway.so`: a Cryptoki module whose tokens are wherever a Keyway daemon has them.
 //!
 //! From the C functions inwards: `library` (the process), `context` (C_Initialize to C_Finalize), `sessions` and
-//! `session_calls`, `search_calls`, `link` and `connection` (the wire). What to ask and what is known already is decided in
-//! `learn`, `operation`, `search`, `query` and `ahead`, which do nothing themselves.
+//! `session_calls`, `search_calls`, `link` and `connection` (the wire); `renewal` makes sessions anew when a connection was lost. What
+//! to ask and what is known already is decided in `learn`, `operation`, `search`, `query` and `ahead`, what can be made again in
+//! `journal` and `logins`, how long to wait in `outage`; these do nothing themselves.
 #![deny(unsafe_code)]
 
 mod absent;
@@ -13,13 +14,17 @@ mod connection;
 mod context;
 mod credentials;
 mod frames;
+mod journal;
 mod knowledge;
 mod learn;
 mod library;
 mod link;
 mod lock;
+mod logins;
 mod operation;
+mod outage;
 mod query;
+mod renewal;
 mod search;
 mod search_calls;
 mod seats;

@@ -1,7 +1,7 @@
 //! The way to the daemon: made when it is needed, and made again after it was lost.
 
 use crate::address::Address;
-use crate::config::Config;
+use crate::config::{Config, Renewal};
 use crate::connection::{Connection, Failure, Request};
 use crate::lock::{lock, read, write};
 use crate::stream::Unreachable;
@@ -63,6 +63,11 @@ impl Link {
             told: Mutex::default(),
             noted,
         }
+    }
+
+    /// What becomes of sessions when the connection is lost.
+    pub const fn renewal(&self) -> Renewal {
+        self.config.renewal
     }
 
     /// Whether there has been a connection.

@@ -50,6 +50,12 @@ impl Operation {
             _ => return None,
         })
     }
+
+    /// Its bit in a set of operations.
+    #[must_use]
+    pub const fn bit(self) -> u16 {
+        1 << self as u16
+    }
 }
 
 /// What is known of a session's operations.
@@ -92,8 +98,8 @@ impl Activity {
     #[must_use]
     pub const fn active(operation: Operation) -> Self {
         Self {
-            possible: Self::bit(operation),
-            certain: Self::bit(operation),
+            possible: operation.bit(),
+            certain: operation.bit(),
             failed: 0,
         }
     }
@@ -101,7 +107,7 @@ impl Activity {
     /// Whether this one is active for certain.
     #[must_use]
     pub const fn is_certain(self, operation: Operation) -> bool {
-        self.certain & Self::bit(operation) != 0
+        self.certain & operation.bit() != 0
     }
 
     /// The same operations, but they may have ended.
@@ -153,14 +159,14 @@ impl Activity {
     /// Others go on for all we know, since tokens may have several at a time; those that failed do not.
     fn started(self, operation: Operation) -> Self {
         Self {
-            possible: (self.possible & !self.failed) | Self::bit(operation),
-            certain: self.certain | Self::bit(operation),
+            possible: (self.possible & !self.failed) | operation.bit(),
+            certain: self.certain | operation.bit(),
             failed: 0,
         }
     }
 
     fn ended(self, operation: Operation) -> Self {
-        let others = !Self::bit(operation);
+        let others = !operation.bit();
         Self {
             possible: self.possible & others,
             certain: self.certain & others,
@@ -170,14 +176,10 @@ impl Activity {
 
     fn with_failed(self, operation: Operation) -> Self {
         Self {
-            possible: self.possible | Self::bit(operation),
-            certain: self.certain & !Self::bit(operation),
-            failed: self.failed | Self::bit(operation),
+            possible: self.possible | operation.bit(),
+            certain: self.certain & !operation.bit(),
+            failed: self.failed | operation.bit(),
         }
-    }
-
-    const fn bit(operation: Operation) -> u16 {
-        1 << operation as u16
     }
 }
 

@@ -1,5 +1,7 @@
 //! The objects that a search has found, of which the application may have been given only some. Pure decisions.
 
+use std::collections::HashSet;
+
 /// How many objects the token is asked for when the application has come back for more.
 const BATCH: u64 = 512;
 /// So many of the objects are kept when the search is over.
@@ -16,6 +18,8 @@ pub struct Search {
     asked: bool,
     /// How many calls that change objects had begun or ended when it was.
     changes: u64,
+    /// Objects that were found before the search was begun once more, and will be again.
+    known: HashSet<u64>,
 }
 
 impl Search {
@@ -37,11 +41,19 @@ impl Search {
         self.changes == changes && (self.found.len() - self.given) as u64 >= maximum
     }
 
-    /// The token has given these.
-    pub fn found(&mut self, objects: &[u64], changes: u64) {
-        self.found.extend_from_slice(objects);
+    /// The token has given these. Whether it is to be asked for more before the application is answered: so far it has only
+    /// repeated itself.
+    pub fn found(&mut self, objects: &[u64], changes: u64) -> bool {
+        let known = &mut self.known;
+        self.found.extend(objects.iter().filter(|object| !known.remove(object)));
         self.asked = true;
         self.changes = changes;
+        !objects.is_empty() && self.given == self.found.len()
+    }
+
+    /// The search was begun once more, on another connection.
+    pub fn restart(&mut self) {
+        self.known = self.found.iter().copied().collect();
     }
 
     /// Gives the application the next ones, at most so many.
@@ -57,6 +69,7 @@ impl Search {
         self.found.truncate(self.given.min(KEPT));
         self.found.shrink_to(KEPT);
         self.given = self.found.len();
+        self.known = HashSet::new();
     }
 
     /// The objects in the order in which they were found.
@@ -106,6 +119,23 @@ mod tests {
         search.found(&[], 5);
         assert!(search.has(2, 5));
         assert_eq!(search.give(9), [2, 3]);
+    }
+
+    #[test]
+    fn a_search_that_is_begun_once_more_gives_no_object_twice() {
+        let mut search = Search::default();
+        assert!(!search.found(&[1], 0));
+        assert_eq!(search.give(1), [1]);
+        assert!(!search.found(&[2, 3], 0));
+        assert_eq!(search.give(1), [2]);
+        search.restart();
+        assert!(!search.found(&[3, 1], 1), "there is one to give");
+        assert_eq!(search.give(1), [3]);
+        assert!(search.found(&[2], 1), "there may be more");
+        assert!(!search.found(&[4], 1));
+        assert_eq!(search.give(5), [4]);
+        assert!(!search.found(&[], 1), "there are no more");
+        assert_eq!(search.give(5), []);
     }
 
     #[test]

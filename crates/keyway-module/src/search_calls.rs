@@ -2,13 +2,13 @@
 //! decided in `search` and `ahead`; here it is done.
 
 use crate::ahead::{Batch, Stamp};
-use crate::connection::Request;
+use crate::connection::{Failure, Request};
 use crate::context::deliver;
 use crate::learn::{is_upheaval, View};
 use crate::lock::lock;
 use crate::operation::Operation;
 use crate::query::Query;
-use crate::session_calls::{rv_of, Making};
+use crate::session_calls::Making;
 use crate::stats::Stats;
 use keyway_abi::guard::Answer;
 use keyway_wire::ahead::{self, decode_findings, encode_read_ahead, Found, ReadAhead, READ_AHEAD};
@@ -28,7 +28,7 @@ struct Asked {
 
 impl Making<'_, '_> {
     /// C_FindObjects, `fused` with the deferred init call or alone.
-    pub(crate) fn find(&self, view: &mut View, fused: bool, answer: &mut Answer<'_>) -> Result<u64, u64> {
+    pub(crate) fn find(&self, view: &mut View, fused: bool, answer: &mut Answer<'_>) -> Result<u64, Failure> {
         let [Value::ObjectsRoom(
             room @ ObjectsRoom {
                 maximum: 1..,
@@ -41,31 +41,36 @@ impl Making<'_, '_> {
         };
         let changes = self.context.changes();
         let active = view.activity.is_certain(Operation::Find);
-        if !(active && view.search.has(room.maximum, changes) && self.session.connection.heard().is_some()) {
+        if !(active && view.search.has(room.maximum, changes) && self.connection.heard().is_some()) {
             let maximum = view.search.wanted(room.maximum);
             let args = [Value::ObjectsRoom(ObjectsRoom { maximum, ..*room })];
-            let mut found = None;
             let asking = Making { args: &args, ..*self };
-            let rv = asking.send_find(view, fused, &mut |rv, values| match values {
-                [Value::Numbers(Numbers { data: Some(data), .. })] if rv == CKR_OK => {
-                    found = Some(data.clone());
-                    Ok(())
+            let mut fused = fused;
+            loop {
+                let mut found = None;
+                let rv = asking.send_find(view, std::mem::take(&mut fused), &mut |rv, values| match values {
+                    [Value::Numbers(Numbers { data: Some(data), .. })] if rv == CKR_OK => {
+                        found = Some(data.clone());
+                        Ok(())
+                    }
+                    _ => answer(rv, values),
+                })?;
+                let Some(found) = found else { return Ok(rv) };
+                if !view.search.found(&found, changes) {
+                    break;
                 }
-                _ => answer(rv, values),
-            })?;
-            let Some(found) = found else { return Ok(rv) };
-            view.search.found(&found, changes);
+            }
         }
         let given = view.search.give(room.maximum).to_vec();
         let numbers = Numbers {
             count: Some(given.len() as u64),
             data: Some(given),
         };
-        answer(CKR_OK, &[Value::Numbers(numbers)])?;
+        answer(CKR_OK, &[Value::Numbers(numbers)]).map_err(Failure::Refused)?;
         Ok(CKR_OK)
     }
 
-    fn send_find(&self, view: &mut View, fused: bool, answer: &mut Answer<'_>) -> Result<u64, u64> {
+    fn send_find(&self, view: &mut View, fused: bool, answer: &mut Answer<'_>) -> Result<u64, Failure> {
         if fused {
             self.fuse(view, answer)
         } else {
@@ -74,11 +79,11 @@ impl Making<'_, '_> {
     }
 
     /// C_GetAttributeValue.
-    pub(crate) fn read(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, u64> {
+    pub(crate) fn read(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, Failure> {
         let Some(asked) = self.asked(view) else {
             return self.send(view, answer);
         };
-        let connection = &self.session.connection;
+        let connection = self.connection;
         if view.ahead.has(asked.object, &asked.query) {
             let Some(news) = connection.heard() else {
                 return self.read_plainly(view, &asked, answer);
@@ -118,7 +123,7 @@ impl Making<'_, '_> {
     }
 
     /// Asks the token for this alone, and learns that it was asked.
-    fn read_plainly(&self, view: &mut View, asked: &Asked, answer: &mut Answer<'_>) -> Result<u64, u64> {
+    fn read_plainly(&self, view: &mut View, asked: &Asked, answer: &mut Answer<'_>) -> Result<u64, Failure> {
         let mut body = Vec::new();
         let rv = self.send(view, &mut |rv, values| {
             // What was decoded can be encoded.
@@ -130,8 +135,14 @@ impl Making<'_, '_> {
     }
 
     /// Asks the token for this and for what is expected to be asked next.
-    fn read_ahead(&self, view: &mut View, asked: &Asked, batch: &Batch, answer: &mut Answer<'_>) -> Result<u64, u64> {
-        let connection = &self.session.connection;
+    fn read_ahead(
+        &self,
+        view: &mut View,
+        asked: &Asked,
+        batch: &Batch,
+        answer: &mut Answer<'_>,
+    ) -> Result<u64, Failure> {
+        let connection = self.connection;
         let stamp = || Stamp {
             changes: self.context.changes(),
             news: connection.news(),
@@ -144,17 +155,15 @@ impl Making<'_, '_> {
             object: 0,
         };
         Stats::count(&self.context.stats.round_trips);
-        let reply = connection
-            .call(request, |body| encode_read_ahead(&wire(batch), body))
-            .map_err(rv_of)?;
+        let reply = connection.call(request, |body| encode_read_ahead(&wire(batch), body))?;
         let rv = reply.header.object;
         if is_upheaval(rv) {
-            self.context.forget_all();
+            self.context.forget_fleeting();
         }
         let findings = match rv {
             CKR_OK => decode_findings(&reply.body).map_err(|_| {
                 connection.shut();
-                CKR_DEVICE_ERROR
+                Failure::Refused(CKR_DEVICE_ERROR)
             })?,
             CKR_FUNCTION_NOT_SUPPORTED => {
                 lock(&self.context.knowledge).reads_plainly(self.session.slot);
@@ -170,7 +179,7 @@ impl Making<'_, '_> {
             view.ahead.keep(batch, &findings, before, Instant::now());
         }
         if is_upheaval(own.rv) {
-            self.context.forget_all();
+            self.context.forget_fleeting();
         }
         self.tell(view, asked, *own, answer)
     }
@@ -182,9 +191,9 @@ impl Making<'_, '_> {
         asked: &Asked,
         told: ahead::Answer<'_>,
         answer: &mut Answer<'_>,
-    ) -> Result<u64, u64> {
+    ) -> Result<u64, Failure> {
         view.ahead.note(&asked.query, told);
-        deliver(&self.session.connection, self.call, told.rv, told.body, answer)?;
+        deliver(self.connection, self.call, told.rv, told.body, answer).map_err(Failure::Refused)?;
         Ok(told.rv)
     }
 }

@@ -16,6 +16,8 @@ pub mod flag {
     pub const INIT: u16 = 0x0004;
     /// Request: no reply is wanted.
     pub const POSTED: u16 = 0x0008;
+    /// Reply to C_OpenSession: the session can be made anew on another connection.
+    pub const RENEWABLE: u16 = 0x0010;
     /// What a request may carry.
     pub const OF_REQUESTS: u16 = FUSED | POSTED;
 }
