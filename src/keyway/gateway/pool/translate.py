@@ -166,6 +166,8 @@ def _handle(handle: int, mapping: Mapped) -> int:
 
 
 def _mechanism(mechanism: Mechanism, mapping: Mapped, is_reply: bool) -> Mechanism:
+    if not isinstance(mechanism.parameter, Structured):
+        return mechanism
     return Mechanism(mechanism.type, _parameter(mechanism.parameter, mapping, is_reply))
 
 
