@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from keyway.cryptoki import CALLS, RV
+from keyway.cryptoki import CALLS, RV, SHAPES
 from keyway.daemon.backend import BackendError
 from keyway.daemon.link import Frame, LinkLost
 from keyway.daemon.pool import works
@@ -481,10 +481,12 @@ def _is_plain(data: bytes) -> bool:
         return False
     if data[HEADER_SIZE + 9] != _STRUCTURED:
         return True
-    return int.from_bytes(data[HEADER_SIZE + 10 : HEADER_SIZE + 12]) not in SHAPES_WITH_HANDLES
+    return int.from_bytes(data[HEADER_SIZE + 10 : HEADER_SIZE + 12]) not in _LOOKED_AT
 
 
 _LEAST: Final = 12
 """Bytes of which a mechanism has at least as many, as far as they are looked at."""
+_LOOKED_AT: Final = SHAPES_WITH_HANDLES | {number for number, shape in SHAPES.items() if shape.out}
+"""Shapes with object handles in them, or to which the token writes."""
 _STRUCTURED: Final = 2
 """Tag of a parameter that is a structure (docs/wire.md, section 4.1)."""

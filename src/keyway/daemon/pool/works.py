@@ -85,9 +85,9 @@ async def _serve(context: PoolContext, call: PoolCall, first: _First | None) -> 
     only = None
     names = names_in(frame, data)
     mechanism = _mechanism(call)
-    if mechanism is not None and not is_repeatable(mechanism):
+    if mechanism is not None and mechanism.type in UNREPEATABLE:
         replay = Replay.NEVER
-        if mechanism.type in UNREPEATABLE and session.bound is None:
+        if session.bound is None:
             only = [await sole_holder(context, session, names, call.since + context.pool.deadline)]
     elif session.is_stateful:
         replay = Replay.NEVER
@@ -96,8 +96,8 @@ async def _serve(context: PoolContext, call: PoolCall, first: _First | None) -> 
     )
     if lane is not None and CALLS[frame[1] - 1].operation:
         session.note(lane, frame, data, reply.rv, HEADER.pack(*reply.frame) + reply.body)
-        if session.operations and mechanism is not None and replay is Replay.NEVER:
-            session.journal.spoil()
+        if session.operations and mechanism is not None and not is_repeatable(mechanism):
+            session.journal.spoil()  # What the token has made and told, it would make differently.
             session.is_stateful = mechanism.type in UNREPEATABLE
     return reply
 
