@@ -1,4 +1,6 @@
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ def home():
         yield Path(name)
 
 
-@pytest.fixture
-def start(home):
-    """Starts daemons; at the end each must still be there, stop cleanly, and leave no process and no socket."""
+@contextmanager
+def starting(home: Path) -> Iterator[Callable[..., RunningDaemon]]:
+    """Give what starts daemons; at the end each must still be there, stop cleanly, and leave no process and no socket."""
     daemons = []
 
     def start(config: str, **options: Any) -> RunningDaemon:
@@ -36,6 +38,13 @@ def start(home):
         assert daemon.events("internal error") == []
         assert "Traceback" not in daemon.log()
         assert PIN not in daemon.log()
+
+
+@pytest.fixture
+def start(home):
+    """Starts daemons, as `starting` does."""
+    with starting(home) as start:
+        yield start
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from keyway.daemon.pool.names import HOME
 from keyway.daemon.survey import survey
 from keyway.gateway.selection import Selection, TokenFilter
 from keyway.gateway.slots import (
+    BackendSlot,
     OwnSlots,
     SeenSlot,
     SlotMap,
@@ -120,6 +121,7 @@ def _rules(config: Config) -> Iterable[TokenRule]:
                 label=token.label,
                 serial=token.serial,
                 is_protected=token.writes == "deny",
+                place=BackendSlot(HOME.format(name), 0),
             )
             continue
         yield TokenRule(

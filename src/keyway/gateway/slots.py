@@ -62,6 +62,7 @@ class TokenRule:
         serial: The token's serial number.
         uri: A PKCS #11 URI that matches slot and token.
         is_protected: Whether clients may not change what is on it.
+        place: Where to ask while no such token is seen; None if nobody is asked then. A pool may find one at any time.
     """
 
     name: str
@@ -72,6 +73,7 @@ class TokenRule:
     serial: str | None = None
     uri: Uri | None = None
     is_protected: bool = False
+    place: BackendSlot | None = None
 
     def fits(self, seen: SeenSlot) -> bool:
         """Tell whether a slot of a backend is the one meant."""
@@ -158,7 +160,7 @@ class VirtualSlots:
         if slot not in self.slots:
             return RV.CKR_SLOT_ID_INVALID
         content = self.slots[slot].content
-        return content.place if isinstance(content, SeenSlot) else RV.CKR_TOKEN_NOT_PRESENT
+        return content.place or RV.CKR_TOKEN_NOT_PRESENT
 
     def is_protected(self, slot: int) -> bool:
         """Tell whether the client may not change what is in a slot."""

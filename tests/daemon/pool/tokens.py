@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 from keyway.config.locate import softhsm_module
@@ -30,24 +29,41 @@ with token.open(user_pin=pin, rw=True) as session:
 """
 
 
-def configuration(home: Path, name: str) -> Path:
-    """Write the configuration of a SoftHSM with tokens in a folder of its own; return its path."""
+def configuration(home: Path, name: str, *lines: str) -> Path:
+    """Write the configuration of a SoftHSM with tokens in a folder of its own; return its path.
+
+    Args:
+        home: Where it goes.
+        name: What it is called.
+        lines: More lines of it.
+    """
     tokens = home / f"tokens-{name}"
     tokens.mkdir(exist_ok=True)
     path = home / f"{name}.conf"
-    path.write_text(f"directories.tokendir = {tokens}\nobjectstore.backend = file\nlog.level = ERROR\n")
+    told = [f"directories.tokendir = {tokens}", "objectstore.backend = file", "log.level = ERROR", *lines, ""]
+    path.write_text("\n".join(told))
     return path
 
 
-@cache
-def _original(home: Path) -> Path:
-    conf = configuration(home, "original")
-    environment = {**os.environ, "SOFTHSM2_CONF": str(conf)}
-    module = str(softhsm_module())
-    make = ["softhsm2-util", "--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN]
-    subprocess.run([*make, "--module", module], env=environment, check=True, capture_output=True)
-    subprocess.run([sys.executable, "-c", _MAKE, module, PIN], env=environment, check=True)
-    return home / "tokens-original"
+def original(home: Path, script: str = _MAKE, *, copy_of: Path | None = None) -> Path:
+    """Return the folder of a token with keys, which is made if it is not there.
+
+    Args:
+        home: Where it is.
+        script: Puts the keys into it; gets the module's path and the PIN.
+        copy_of: What was returned for the token that it starts as; an empty one if that is not said.
+    """
+    folder = home / "tokens-original"
+    if not folder.exists():
+        environment = {**os.environ, "SOFTHSM2_CONF": str(configuration(home, "original"))}
+        module = str(softhsm_module())
+        if copy_of is not None:
+            shutil.copytree(copy_of, folder, dirs_exist_ok=True)
+        else:
+            make = ["softhsm2-util", "--init-token", "--free", "--label", LABEL, "--so-pin", SO_PIN, "--pin", PIN]
+            subprocess.run([*make, "--module", module], env=environment, check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", script, module, PIN], env=environment, check=True)
+    return folder
 
 
 def member(home: Path, made: Path, name: str, **options: object) -> str:
@@ -60,7 +76,7 @@ def member(home: Path, made: Path, name: str, **options: object) -> str:
         options: More options, in TOML.
     """
     conf = configuration(home, name)
-    shutil.copytree(_original(made), home / f"tokens-{name}", dirs_exist_ok=True)
+    shutil.copytree(original(made), home / f"tokens-{name}", dirs_exist_ok=True)
     lines = [f"{key} = {value}" for key, value in options.items()]
     return "\n".join(
         [

@@ -1,0 +1,81 @@
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from tests.daemon.conftest import starting
+from tests.daemon.pool import tokens
+from tests.daemon.pool.members import Member, Pools
+
+SOURCE = Path(__file__).parent / "passthrough.c"
+
+
+@pytest.fixture(scope="session")
+def passthrough(tmp_path_factory):
+    """The module of passthrough.c."""
+    compiler = shutil.which("gcc")
+    assert compiler
+    module = tmp_path_factory.mktemp("passthrough") / "passthrough.so"
+    subprocess.run([compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", module, SOURCE], check=True)
+    return module
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Where the token is that all are copies of."""
+    home = tmp_path_factory.mktemp("made")
+    tokens.original(home)
+    return home
+
+
+@pytest.fixture
+def member(start, home, passthrough, made):
+    """Makes members. At the end of the test, before that of the daemons, all of them behave again."""
+    members = []
+
+    def make(name: str, *lines: str, **options: object) -> Member:
+        members.append(Member(home, passthrough, options.pop("made", made), name, *lines, **options))
+        return members[-1]
+
+    yield make
+    for each in members:
+        each.behaves()
+
+
+@pytest.fixture
+def pool(start, member):
+    """Starts a daemon with a pool in slot 0, and the tokens of its members in the slots behind it."""
+
+    def begin(*members: Member | str, more: str = "", **options: object) -> Pools:
+        made = [member(each) if isinstance(each, str) else each for each in members or ("one", "two")]
+        section = tokens.pool(*(each.uri for each in made), **options)
+        return Pools(start("\n".join(sections(section, *made, more=more))), *made)
+
+    return begin
+
+
+def sections(pool: str, *members: Member, more: str = "") -> list[str]:
+    """Return the parts of a configuration: the pools come first, so they have the first slots."""
+    return [*(each.section for each in members), pool, *(each.plain for each in members), more]
+
+
+@pytest.fixture(scope="module")
+def shared(request, passthrough, made):
+    """A daemon for all tests of a module, with the pools in POOLS over the members one and two; see `pools`."""
+    with tempfile.TemporaryDirectory(prefix="kt-") as name, starting(Path(name)) as start:
+        classes = getattr(request.module, "ERROR_CLASSES", {})
+        told = ", ".join(f'"{rv}" = "{class_}"' for rv, class_ in classes.items())
+        options = {"error_classes": f"{{ {told} }}"} if classes else {}
+        members = [Member(Path(name), passthrough, made, each, **options) for each in ("one", "two")]
+        yield Pools(start("\n".join(sections("\n".join(request.module.POOLS), *members))), *members)
+        for each in members:
+            each.behaves()
+
+
+@pytest.fixture
+def pools(shared):
+    """The shared daemon, with all members up and behaving."""
+    shared.settle()
+    yield shared
+    shared.settle()

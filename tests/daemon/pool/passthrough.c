@@ -1,0 +1,218 @@
+/* A Cryptoki module for tests: passes each call on to another module, counts it, and misbehaves while a file says so.
+ * Build: gcc -shared -fPIC -o passthrough.so passthrough.c
+ *
+ * PASSTHROUGH_MODULE: path of the module that does the work.
+ * PASSTHROUGH_FOLDER: where the files are, which may come and go at any time:
+ *   calls       gets a line for each call when it comes: the process, the function, and for C_Login the type of user
+ *   FUNCTION    what each call of the function shall do, such as C_Sign; made by renaming, so that nobody sees half of it
+ *   once-FUNCTION   the same for one call of all processes, which renames it to taken-FUNCTION
+ * Words in such a file:
+ *   rv N        answer N instead of making the call
+ *   rv-after N  make the call, then answer N
+ *   exit        end the process instead of making the call
+ *   exit-after  make the call, then end the process
+ *   hang        wait until the file is gone (once: taken-FUNCTION), then make the call
+ *   delay N     wait N milliseconds, then make the call
+ *
+ * What SoftHSM has not got is done here, by what it has:
+ *   CKM_HSS, CKM_XMSS and CKM_XMSSMT sign as CKM_SHA256_RSA_PKCS does;
+ *   C_GetOperationState gives a state that only the same PASSTHROUGH_FOLDER takes back; what goes on is a digest from its start;
+ *   PASSTHROUGH_VERSION=3.0: C_GetInterface gives a list with C_LoginUser (the name must be that of the type of user, in digits) and
+ *   C_SessionCancel (of signing, digesting, searching).
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef unsigned long ulong;
+typedef unsigned char byte;
+/* Arguments of all calls are integers and pointers, so whatever their number they travel as eight of these. */
+typedef ulong function(ulong, ulong, ulong, ulong, ulong, ulong, ulong, ulong);
+
+struct version { byte major, minor; };
+struct list { struct version version; function *at[92]; };
+struct interface { const char *name; void *list; ulong flags; };
+struct mechanism { ulong type; void *parameter; ulong length; };
+
+enum {
+    OK = 0x0, GENERAL_ERROR = 0x5, ARGUMENTS_BAD = 0x7, BUFFER_TOO_SMALL = 0x150, OPERATION_NOT_INITIALIZED = 0x91,
+    SAVED_STATE_INVALID = 0x160, SHA256 = 0x250, SHA256_RSA_PKCS = 0x40
+};
+
+#define FUNCTIONS(F) \
+    F(0, C_Initialize) F(1, C_Finalize) F(2, C_GetInfo) F(4, C_GetSlotList) F(5, C_GetSlotInfo) F(6, C_GetTokenInfo) \
+    F(7, C_GetMechanismList) F(8, C_GetMechanismInfo) F(9, C_InitToken) F(10, C_InitPIN) F(11, C_SetPIN) F(12, C_OpenSession) \
+    F(13, C_CloseSession) F(14, C_CloseAllSessions) F(15, C_GetSessionInfo) F(16, C_GetOperationState) F(17, C_SetOperationState) \
+    F(18, C_Login) F(19, C_Logout) F(20, C_CreateObject) F(21, C_CopyObject) F(22, C_DestroyObject) F(23, C_GetObjectSize) \
+    F(24, C_GetAttributeValue) F(25, C_SetAttributeValue) F(26, C_FindObjectsInit) F(27, C_FindObjects) F(28, C_FindObjectsFinal) \
+    F(29, C_EncryptInit) F(30, C_Encrypt) F(31, C_EncryptUpdate) F(32, C_EncryptFinal) F(33, C_DecryptInit) F(34, C_Decrypt) \
+    F(35, C_DecryptUpdate) F(36, C_DecryptFinal) F(37, C_DigestInit) F(38, C_Digest) F(39, C_DigestUpdate) F(40, C_DigestKey) \
+    F(41, C_DigestFinal) F(42, C_SignInit) F(43, C_Sign) F(44, C_SignUpdate) F(45, C_SignFinal) F(46, C_SignRecoverInit) \
+    F(47, C_SignRecover) F(48, C_VerifyInit) F(49, C_Verify) F(50, C_VerifyUpdate) F(51, C_VerifyFinal) F(52, C_VerifyRecoverInit) \
+    F(53, C_VerifyRecover) F(54, C_DigestEncryptUpdate) F(55, C_DecryptDigestUpdate) F(56, C_SignEncryptUpdate) \
+    F(57, C_DecryptVerifyUpdate) F(58, C_GenerateKey) F(59, C_GenerateKeyPair) F(60, C_WrapKey) F(61, C_UnwrapKey) F(62, C_DeriveKey) \
+    F(63, C_SeedRandom) F(64, C_GenerateRandom) F(65, C_GetFunctionStatus) F(66, C_CancelFunction) F(67, C_WaitForSlotEvent) \
+    F(70, C_LoginUser) F(71, C_SessionCancel)
+
+enum {
+#define NUMBER(n, name) name##_ = n,
+    FUNCTIONS(NUMBER)
+};
+
+static struct list own, *real;
+static int folder = -1;
+
+static void count(const char *name, ulong user)
+{
+    char line[80];
+    int length = strcmp(name, "C_Login") ? snprintf(line, sizeof line, "%d %s\n", (int)getpid(), name)
+                                         : snprintf(line, sizeof line, "%d %s %lu\n", (int)getpid(), name, user);
+    int file = openat(folder, "calls", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0 || write(file, line, (size_t)length) != length) abort();
+    close(file);
+}
+
+static int read_words(const char *path, char *words, size_t room)
+{
+    int file = openat(folder, path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    ssize_t length = read(file, words, room - 1);
+    close(file);
+    words[length > 0 ? length : 0] = 0;
+    return 1;
+}
+
+/* What to do in a function: the words of its file, and the path that is there as long as they hold. */
+static int told(const char *name, char *path, size_t path_room, char *words, size_t room)
+{
+    char once[64];
+    snprintf(once, sizeof once, "once-%s", name);
+    snprintf(path, path_room, "taken-%s", name);
+    if (faccessat(folder, once, F_OK, 0) == 0 && renameat(folder, once, folder, path) == 0) return read_words(path, words, room);
+    snprintf(path, path_room, "%s", name);
+    return read_words(path, words, room);
+}
+
+/* Emulations; all others are passed on. */
+
+static ulong get_state(byte *state, ulong *length)
+{
+    const char *text = getenv("PASSTHROUGH_FOLDER");
+    if (!length) return ARGUMENTS_BAD;
+    ulong room = *length;
+    *length = strlen(text);
+    if (!state) return OK;
+    if (room < *length) return BUFFER_TOO_SMALL;
+    memcpy(state, text, *length);
+    return OK;
+}
+
+static ulong set_state(ulong session, const byte *state, ulong length)
+{
+    struct mechanism digest = {SHA256, NULL, 0};
+    const char *text = getenv("PASSTHROUGH_FOLDER");
+    if (length != strlen(text) || memcmp(state, text, length)) return SAVED_STATE_INVALID;
+    return real->at[C_DigestInit_](session, (ulong)&digest, 0, 0, 0, 0, 0, 0);
+}
+
+static ulong cancel(ulong session, ulong flags)
+{
+    byte room[512];
+    ulong length = sizeof room;
+    if (flags & 0x800) real->at[C_SignFinal_](session, (ulong)room, (ulong)&length, 0, 0, 0, 0, 0);
+    length = sizeof room;
+    if (flags & 0x400) real->at[C_DigestFinal_](session, (ulong)room, (ulong)&length, 0, 0, 0, 0, 0);
+    if (flags & 0x40) real->at[C_FindObjectsFinal_](session, 0, 0, 0, 0, 0, 0, 0);
+    return OK;
+}
+
+static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
+{
+    const struct mechanism *asked = (const struct mechanism *)b;
+    struct mechanism stand_in = {SHA256_RSA_PKCS, NULL, 0};
+    char name[24];
+    switch (number) {
+    case C_GetOperationState_: return get_state((byte *)b, (ulong *)c);
+    case C_SetOperationState_: return set_state(a, (const byte *)b, c);
+    case C_SessionCancel_: return cancel(a, b);
+    case C_LoginUser_:
+        snprintf(name, sizeof name, "%lu", b);
+        if (f != strlen(name) || memcmp((const void *)e, name, f)) return ARGUMENTS_BAD;
+        number = C_Login_;
+        break;
+    case C_SignInit_:
+        if (asked && (asked->type == 0x4033 || asked->type == 0x4036 || asked->type == 0x4037)) b = (ulong)&stand_in;
+        break;
+    }
+    return real->at[number](a, b, c, d, e, f, g, h);
+}
+
+static ulong forward(int number, const char *name, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
+{
+    char path[64], words[64];
+    ulong argument = 0;
+    count(name, b);
+    if (told(name, path, sizeof path, words, sizeof words)) {
+        char *space = strchr(words, ' ');
+        if (space) argument = strtoul(space + 1, NULL, 0);
+        if (!strncmp(words, "rv ", 3)) return argument;
+        if (!strcmp(words, "exit")) _exit(1);
+        if (!strcmp(words, "hang"))
+            while (faccessat(folder, path, F_OK, 0) == 0) usleep(5000);
+        if (!strncmp(words, "delay ", 6)) usleep((useconds_t)argument * 1000);
+        if (!strncmp(words, "rv-after ", 9)) {
+            pass(number, a, b, c, d, e, f, g, h);
+            return argument;
+        }
+        if (!strcmp(words, "exit-after")) {
+            pass(number, a, b, c, d, e, f, g, h);
+            _exit(1);
+        }
+    }
+    return pass(number, a, b, c, d, e, f, g, h);
+}
+
+#define DEFINE(n, name) \
+    static ulong name(ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h) \
+    { \
+        return forward(n, #name, a, b, c, d, e, f, g, h); \
+    }
+FUNCTIONS(DEFINE)
+
+static ulong prepare(byte major, byte minor)
+{
+    const char *module = getenv("PASSTHROUGH_MODULE"), *path = getenv("PASSTHROUGH_FOLDER");
+    if (!real) {
+        void *library = module ? dlopen(module, RTLD_NOW) : NULL;
+        ulong (*get)(struct list **) = library ? (ulong (*)(struct list **))dlsym(library, "C_GetFunctionList") : NULL;
+        if (folder < 0 && path) folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (folder < 0 || !get || get(&real)) return GENERAL_ERROR;
+    }
+    own.version = (struct version){major, minor};
+#define FILL(n, name) own.at[n] = name;
+    FUNCTIONS(FILL)
+    return OK;
+}
+
+ulong C_GetFunctionList(struct list **list)
+{
+    if (!list) return ARGUMENTS_BAD;
+    *list = &own;
+    return prepare(2, 40);
+}
+
+ulong C_GetInterface(const char *name, struct version *version, struct interface **interface, ulong flags)
+{
+    static struct interface given;
+    const char *text = getenv("PASSTHROUGH_VERSION");
+    (void)flags;
+    if (!text || strcmp(text, "3.0") || !interface || (name && strcmp(name, "PKCS 11"))) return ARGUMENTS_BAD;
+    if (version && (version->major != 3 || version->minor != 0)) return ARGUMENTS_BAD;
+    given = (struct interface){"PKCS 11", &own, 0};
+    *interface = &given;
+    return prepare(3, 0);
+}
