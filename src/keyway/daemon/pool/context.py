@@ -173,13 +173,12 @@ class PoolContext:
             if lane is None or not self.is_ready(lane, session):
                 if lane is not None and login is not None and lane.refused is login:
                     continue
-                if is_ordered:
-                    return None
+                # Whoever is ready serves meanwhile, also where there is an order: to make a member ready takes longer than a call may.
                 is_cold = True
             elif not name or lane.directory.handle(name) is not None:
-                if is_ordered:
-                    return lane
                 able.append(member)
+                if is_ordered:
+                    break
         if is_cold:
             self._warm(session)
         if not able:
