@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Gateway", "gateway"]
+__all__ = ["Daemon", "Gateway", "gateway"]
 
 START_DEADLINE: Final = 10.0  # seconds that the daemon may take to listen
 SERVER_NAME: Final = "gateway.bench"
@@ -74,6 +74,64 @@ class Gateway:
     variables: dict[str, str]
 
 
+class Daemon:
+    """A `keyway serve` that can be started more than once, and its log, which has to be written as JSON.
+
+    Attributes:
+        pid: Its process.
+        ready_at: When it was seen to listen, by the monotonic clock, in nanoseconds.
+    """
+
+    def __init__(self, directory: Path, config: str) -> None:
+        """Write the configuration.
+
+        Args:
+            directory: Where configuration and log go.
+            config: The configuration.
+        """
+        self.ready_at = 0
+        self._config = directory / "keyway.toml"
+        self._log = directory / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._config.write_text(config)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> str:
+        """Start it, and wait until it listens. Return why it does not; empty if it does."""
+        command = [sys.executable, "-m", "keyway.cli", "serve", "-c", str(self._config)]
+        with self._log.open("wb") as out:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=out)
+        deadline = time.monotonic() + START_DEADLINE
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if self.events("ready"):
+                self.ready_at = time.monotonic_ns()
+                return ""
+            time.sleep(0.002)
+        return f"keyway serve did not start: {self._log.read_text().strip()[-300:]}"
+
+    def events(self, event: str) -> list[dict[str, str]]:
+        """The log's entries of one kind."""
+        # The last line may be half written.
+        lines = self._log.read_text().splitlines(keepends=True)
+        entries = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
+        return [entry for entry in entries if entry["event"] == event]
+
+    def kill(self) -> None:
+        """End it without a word."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def close(self) -> None:
+        """Have it end."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait()
+
+
 def _issue(directory: Path, name: str) -> None:
     """Make a key and a certificate for a day; all are signed by the one called ca, which has to be the first."""
     command = [
@@ -115,31 +173,14 @@ def gateway(module: Path, directory: Path) -> Iterator[Gateway | str]:
         return
     conf = os.environ.get("SOFTHSM2_CONF")
     environment = f'{{ SOFTHSM2_CONF = "{conf}" }}' if conf else "{}"
-    config = directory / "keyway.toml"
-    config.write_text(CONFIG.format(directory=directory, module=module, environment=environment))
-    log = directory / "log"
-    command = [sys.executable, "-m", "keyway.cli", "serve", "-c", str(config)]
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=out)
-    try:
-        deadline = time.monotonic() + START_DEADLINE
-        while process.poll() is None and time.monotonic() < deadline and not _events(log, "ready"):
-            time.sleep(0.02)
-        listening = [event["address"] for event in _events(log, "listening")]
-        tls = next((address.removeprefix("tls://") for address in listening if address.startswith("tls://")), "")
-        if tls and process.poll() is None:
-            yield Gateway(process.pid, directory / "front.sock", tls, _variables(directory))
-        else:
-            yield f"keyway serve did not start: {log.read_text().strip()[-300:]}"
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-
-
-def _events(log: Path, event: str) -> list[dict[str, str]]:
-    # The last line may be half written.
-    lines = [line for line in log.read_text().splitlines(keepends=True) if line.startswith("{") and line.endswith("\n")]
-    return [told for line in lines if (told := json.loads(line))["event"] == event]
+    config = CONFIG.format(directory=directory, module=module, environment=environment)
+    with contextlib.closing(Daemon(directory, config)) as daemon:
+        if why := daemon.start():
+            yield why
+            return
+        listening = [event["address"] for event in daemon.events("listening")]
+        tls = next(address.removeprefix("tls://") for address in listening if address.startswith("tls://"))
+        yield Gateway(daemon.pid, directory / "front.sock", tls, _variables(directory))
 
 
 def _variables(directory: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 /* Load generator for one Cryptoki module: makes one kind of call from N threads and prints one JSON line.
  *
- *   load [-t THREADS] [-s SECONDS] [-w WARMUP] [-p PAUSE_US] [-n COUNT] MODULE OPERATION
+ *   load [-t THREADS] [-s SECONDS] [-w WARMUP] [-p PAUSE_US] [-n COUNT] [-o FILE] MODULE OPERATION
  *
  * rsa2048-sign     C_SignInit + C_Sign, CKM_SHA256_RSA_PKCS over 32 bytes
  * p256-sign        C_SignInit + C_Sign, CKM_ECDSA over a digest of 32 bytes
@@ -11,7 +11,8 @@
  * prepare-listing  creates key pairs until the token holds -n key objects for the listing
  *
  * The token is named by KEYWAY_TOKEN (its label) and opened with KEYWAY_PIN. With -n the four measured operations make
- * exactly COUNT steps a thread and no warm-up, which is what counting round trips needs.
+ * exactly COUNT steps a thread and no warm-up, which is what counting round trips needs; SIGINT ends them early. With -o every step is written to
+ * FILE when all is over: the thread, begin and end on CLOCK_MONOTONIC in nanoseconds, and the CK_RV, each in 64 bits.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,9 +41,10 @@
 #define CONTEXTS_DEADLINE_S 60
 
 static CK_FUNCTION_LIST_PTR p11;
+static volatile sig_atomic_t interrupted;
 
 struct options {
-    const char *module, *operation, *token, *pin;
+    const char *module, *operation, *token, *pin, *trace;
     int threads;
     double seconds, warmup;
     long pause_us, count;
@@ -193,10 +195,15 @@ struct operation {
     CK_ULONG signature_length;
 };
 
+struct step {
+    uint64_t thread, begin, end, rv;
+};
+
 struct worker {
     const struct operation *operation;
     const struct options *options;
     pthread_barrier_t *start;
+    uint64_t number;
     const uint64_t *window; /* measured from window[0] to window[1]; set before `start` opens */
     CK_SLOT_ID slot;
     CK_SESSION_HANDLE session;
@@ -204,6 +211,8 @@ struct worker {
     CK_BYTE output[512];
     uint64_t *samples; /* nanoseconds */
     size_t used, room;
+    struct step *trace;
+    size_t traced, trace_room;
     long steps; /* all of them, warm-up included */
     long errors;
     CK_RV last_error;
@@ -264,15 +273,39 @@ static void record(struct worker *w, uint64_t nanoseconds)
     w->samples[w->used++] = nanoseconds;
 }
 
+static void trace(struct worker *w, uint64_t begin, uint64_t end, CK_RV rv)
+{
+    if (w->traced == w->trace_room) {
+        w->trace_room = w->trace_room ? 2 * w->trace_room : 65536;
+        w->trace = realloc(w->trace, w->trace_room * sizeof *w->trace);
+        if (w->trace == NULL)
+            die("out of memory");
+    }
+    w->trace[w->traced++] = (struct step){w->number, begin, end, rv};
+}
+
+static void write_trace(const struct worker *workers, int count, const char *path)
+{
+    FILE *file = fopen(path, "wb");
+    if (file == NULL)
+        die("%s: %s", path, strerror(errno));
+    for (int i = 0; i < count; i++)
+        fwrite(workers[i].trace, sizeof *workers[i].trace, workers[i].traced, file);
+    if (fclose(file) != 0)
+        die("%s: %s", path, strerror(errno));
+}
+
 static void *work(void *argument)
 {
     struct worker *w = argument;
     pthread_barrier_wait(w->start);
-    while (w->options->count == 0 || w->steps < w->options->count) {
+    while (!interrupted && (w->options->count == 0 || w->steps < w->options->count)) {
         uint64_t before = now_ns();
         CK_RV rv = w->operation->step(w);
         uint64_t after = now_ns();
         w->steps++;
+        if (w->options->trace != NULL)
+            trace(w, before, after, rv);
         if (after >= w->window[1])
             break;
         if (rv != CKR_OK) {
@@ -314,6 +347,12 @@ static double quantile_us(const uint64_t *sorted, size_t count, double q)
     return count == 0 ? 0.0 : (double)sorted[(size_t)(q * (double)(count - 1))] / 1e3;
 }
 
+static void interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
 static void measure(const struct options *o, const struct operation *operation)
 {
     struct worker *workers = calloc((size_t)o->threads, sizeof *workers);
@@ -333,7 +372,7 @@ static void measure(const struct options *o, const struct operation *operation)
     for (int i = 0; i < o->threads; i++) {
         struct worker *w = &workers[i];
         *w = (struct worker){
-            .operation = operation, .options = o, .start = &start, .window = window, .slot = slot};
+            .operation = operation, .options = o, .start = &start, .number = (uint64_t)i, .window = window, .slot = slot};
         if (!reopening)
             w->session = open_session(slot, 0);
         if (operation->key != NULL) {
@@ -345,6 +384,7 @@ static void measure(const struct options *o, const struct operation *operation)
             die("cannot start thread %d", i);
     }
 
+    signal(SIGINT, interrupt);
     uint64_t begin = now_ns();
     window[0] = o->count ? begin : begin + (uint64_t)(o->warmup * 1e9);
     window[1] = o->count ? UINT64_MAX : window[0] + (uint64_t)(o->seconds * 1e9);
@@ -362,6 +402,8 @@ static void measure(const struct options *o, const struct operation *operation)
         cpu = process_cpu_us() - cpu;
     double seconds = (double)((o->count ? end : window[1]) - window[0]) / 1e9;
 
+    if (o->trace != NULL)
+        write_trace(workers, o->threads, o->trace);
     size_t total = 0;
     long errors = 0, steps = 0;
     CK_RV last_error = CKR_OK;
@@ -530,18 +572,19 @@ int main(int argc, char **argv)
 {
     struct options o = {.threads = 1, .seconds = 1.0, .warmup = 0.2};
     int option;
-    while ((option = getopt(argc, argv, "t:s:w:p:n:")) != -1) {
+    while ((option = getopt(argc, argv, "t:s:w:p:n:o:")) != -1) {
         switch (option) {
         case 't': o.threads = atoi(optarg); break;
         case 's': o.seconds = atof(optarg); break;
         case 'w': o.warmup = atof(optarg); break;
         case 'p': o.pause_us = atol(optarg); break;
         case 'n': o.count = atol(optarg); break;
+        case 'o': o.trace = optarg; break;
         default: return 2;
         }
     }
     if (argc - optind != 2 || o.threads < 1)
-        die("usage: load [-t THREADS] [-s SECONDS] [-w WARMUP] [-p PAUSE_US] [-n COUNT] MODULE OPERATION");
+        die("usage: load [-t THREADS] [-s SECONDS] [-w WARMUP] [-p PAUSE_US] [-n COUNT] [-o FILE] MODULE OPERATION");
     o.module = argv[optind];
     o.operation = argv[optind + 1];
     o.token = getenv("KEYWAY_TOKEN");

@@ -6,16 +6,16 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from count_frames import counting
-from subjects import DIRECT, KEYWAY, P11KIT, TLS, Environment, Subject
+from subjects import COUNTING, DIRECT, KEYWAY, P11KIT, Environment, Subject
 
-__all__ = ["Cost", "Figure", "Sample", "Traffic", "build_load", "count_traffic", "prepare", "sample"]
+__all__ = ["Cost", "Figure", "Sample", "Traffic", "build_load", "count_traffic", "prepare", "sample", "sample_of"]
 
 HERE = Path(__file__).resolve().parent
 CALL_DEADLINE = 120.0  # seconds that one sample may take before it counts as failed
@@ -67,6 +67,9 @@ class Cost:
     host: float = 0.0
     frames: int = 0
     round_trips: int = 0
+
+
+NOTHING = Cost()
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
         seconds: Length of a slice that is measured over time.
     """
     stats = load.with_name("round-trips.jsonl")
-    if subject.name in {KEYWAY, TLS}:
+    if subject.name in COUNTING:
         subject = subject.adding("KEYWAY_STATS", str(stats))
     with _accounting(subject, stats) as costs, _placed(subject, figure.one_processor):
         if figure.operation == "listing":
@@ -152,12 +155,21 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
             if figure.count:
                 arguments += ["-n", str(figure.count)]
             answer = _load(load, arguments, figure.operation, subject)
-    rate = float(answer["ops_per_second"])
-    if figure.pause_us and answer["median_us"] > 0:
-        rate = 1e6 / float(answer["median_us"])
-    server = costs[0] if costs else Cost()
+    taken = sample_of(answer, costs[0] if costs else Cost())
+    if figure.pause_us and taken.median_us > 0:
+        return replace(taken, rate=1e6 / taken.median_us)
+    return taken
+
+
+def sample_of(answer: Mapping[str, Any], server: Cost = NOTHING) -> Sample:
+    """Return what the load generator told as a sample.
+
+    Args:
+        answer: What it told.
+        server: What the other side spent.
+    """
     return Sample(
-        rate=rate,
+        rate=float(answer["ops_per_second"]),
         median_us=float(answer["median_us"]),
         p99_us=float(answer["p99_us"]),
         ops=int(answer["ops"]),

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, Literal
 
 from measure import Sample
-from subjects import DIRECT, FRONT, KEYWAY, OURS, P11KIT, TLS
+from subjects import DIRECT, FRONT, KEYWAY, ONE, OURS, P11KIT, PLAIN, POOL, TLS
 
 __all__ = [
     "COMPARISONS",
@@ -27,7 +27,16 @@ __all__ = [
 Rounds = Mapping[str, Sequence[Sample]]
 """The samples of one figure: subject -> one sample for each round."""
 
-COMPARISONS = ((KEYWAY, DIRECT), (P11KIT, DIRECT), (KEYWAY, P11KIT), (FRONT, P11KIT), (TLS, P11KIT))
+COMPARISONS = (
+    (KEYWAY, DIRECT),
+    (POOL, DIRECT),
+    (P11KIT, DIRECT),
+    (KEYWAY, P11KIT),
+    (FRONT, P11KIT),
+    (TLS, P11KIT),
+    (POOL, P11KIT),
+    (ONE, PLAIN),
+)
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,25 @@ from statistics import median
 from typing import Any
 
 from delay import delayed, direct_round_trip, late_round_trip
+from failover import ADDED_HIGHEST, ADDED_MEDIAN, EVENTS, LONGEST
 from gateway import gateway
 from measure import Figure, Sample, Traffic, build_load, count_traffic, prepare, sample
+from pools import pooled
 from report import Rounds, Target, Verdict, figure_json, judge, line, summary
-from subjects import FRONT, KEYWAY, P11KIT, TLS, Environment, Subject, p11kit_server, subjects
+from subjects import (
+    DIRECT,
+    FRONT,
+    KEYWAY,
+    ONE,
+    P11KIT,
+    PLAIN,
+    POOL,
+    TLS,
+    Environment,
+    Subject,
+    p11kit_server,
+    subjects,
+)
 
 BUILD = Path("build/bench")
 ROUNDS = 5
@@ -43,6 +58,7 @@ LISTING = "listing"
 LATE = " 2 ms"
 TLS_SIGN = "tls p256-sign x1" + LATE
 TLS_LISTING = "tls listing" + LATE
+POOL_SIGN = "pool rsa2048-sign x8"
 
 
 def _front(delay_ms: float = 0.0) -> tuple[Figure, ...]:
@@ -56,6 +72,18 @@ def _front(delay_ms: float = 0.0) -> tuple[Figure, ...]:
         Figure("front open-context" + late, "open-context"),
     )
     return tuple(replace(figure, subjects=(FRONT, P11KIT), delay_ms=delay_ms) for figure in figures)
+
+
+def _pools() -> tuple[Figure, ...]:
+    """The figures of signing through pools: two members beside the module alone, one member beside the same token without a pool."""
+    two = Figure(POOL_SIGN, "rsa2048-sign", threads=8, subjects=(DIRECT, POOL, P11KIT))
+    one = (
+        Figure("pool of one rsa2048-sign x1", "rsa2048-sign"),
+        Figure("pool of one rsa2048-sign x8", "rsa2048-sign", threads=8),
+        Figure("pool of one p256-sign x1", "p256-sign"),
+        Figure("pool of one p256-sign x8", "p256-sign", threads=8),
+    )
+    return (two, *(replace(figure, subjects=(PLAIN, ONE)) for figure in one))
 
 
 FIGURES = (
@@ -73,6 +101,7 @@ FIGURES = (
     *_front(),
     *_front(DELAY_MS),
     Figure(TLS_SIGN, "p256-sign", subjects=(TLS,), delay_ms=DELAY_MS),
+    *_pools(),
     Figure(LISTING, "listing", count=LISTED_KEYS),
     Figure(
         TLS_LISTING,
@@ -114,6 +143,15 @@ TARGETS = (
     Target("front open-context" + LATE, "front/p11-kit", ">", 1.0),
     Target(TLS_SIGN, LATENCY, "<=", 1.2),
     Target(TLS_LISTING, SHARE, "<=", 0.2),
+    Target(POOL_SIGN, "pool/direct", ">=", 0.9),
+    Target(POOL_SIGN, "pool/p11-kit", ">=", 1.5),
+    Target("pool of one rsa2048-sign x1", "one/plain", ">=", 0.95),
+    Target("pool of one rsa2048-sign x8", "one/plain", ">=", 0.95),
+    Target("pool of one p256-sign x1", "one/plain", ">=", 0.85),
+    Target("pool of one p256-sign x8", "one/plain", ">=", 0.85),
+    Target("pool host killed", ADDED_MEDIAN, "<=", 20.0),
+    Target("pool host killed", ADDED_HIGHEST, "<=", 250.0),
+    Target("pool host stopped", LONGEST, "<=", 2.0),
 )
 
 
@@ -122,7 +160,8 @@ LEGEND = """\
 {rounds} rounds of {seconds:g} s, subjects in turn. A row: rate, median and 99th percentile of the latency,
 CPU us per operation of the client, of the daemon or server, of the processes that it started.
 Ratios are of speed, more is faster: the median of the rounds (lowest-highest).
-front is p11-kit-client.so before Keyway, tls is libkeyway.so over TLS. "2 ms" means a proxy in the path that delivers
+front is p11-kit-client.so before Keyway, tls is libkeyway.so over TLS, pool is two tokens as one, one is a pool with one member, plain is
+that member without a pool. "2 ms" means a proxy in the path that delivers
 every chunk 1 ms late in each direction, however many are on their way.
 """
 
@@ -219,6 +258,20 @@ def measure(figure: Figure, present: Sequence[Subject], bench: Bench, results: R
     print(flush=True)
 
 
+def measure_event(name: str, bench: Bench, results: Results) -> None:
+    """Measure what a failure costs, add it to the results and print it."""
+    try:
+        outcome = EVENTS[name](bench.environment, bench.directory, bench.load)
+    except (RuntimeError, PermissionError) as error:
+        results.figures[name] = {}
+        print(f"{name:<30}not measured: {error}\n", flush=True)
+        return
+    rounds = {POOL: [outcome.sample]} if outcome.sample is not None else {}
+    results.figures[name] = rounds
+    results.quantities.update({(name, quantity): value for quantity, value in outcome.quantities.items()})
+    print(f"{line(name, rounds, (POOL,)) or name}\n{'':<30}{outcome.told}\n", flush=True)
+
+
 def share(figure: Figure, present: Sequence[Subject], rounds: Rounds, bench: Bench, results: Results) -> None:
     """Compare the round trips of a listing: ours as the module counted them, p11-kit's as a relay does."""
     stock = next((subject for subject in present if subject.name == P11KIT), None)
@@ -286,7 +339,7 @@ def results_json(
     about: Mapping[str, Any], bench: Bench, missing: Mapping[str, str], results: Results, verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
     """The results file."""
-    subjects = {figure.name: figure.subjects for figure in FIGURES}
+    subjects = {**{figure.name: figure.subjects for figure in FIGURES}, **dict.fromkeys(EVENTS, (POOL,))}
     return {
         "machine": dict(about),
         "rounds": bench.rounds,
@@ -322,6 +375,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def is_wanted(figure: str, only: Sequence[str]) -> bool:
+    """Tell whether a figure was asked for."""
+    return not only or any(text in figure for text in only)
+
+
 def main() -> int:
     """Run the benchmark and print it."""
     options = arguments()
@@ -331,7 +389,8 @@ def main() -> int:
         print(f"{variable.args[0]} is not set: start this as 'keyway run -- python bench/run.py'", file=sys.stderr)
         return 2
     load = build_load(options.build.resolve())
-    wanted = [f for f in FIGURES if not options.only or any(text in f.name for text in options.only)]
+    wanted = [figure for figure in FIGURES if is_wanted(figure.name, options.only)]
+    events = [name for name in EVENTS if is_wanted(name, options.only)]
     about = {**machine(), "busy": options.busy}
     print(LEGEND.format(rounds=options.rounds, seconds=options.seconds, **about))
     if any(figure.delay_ms for figure in wanted):
@@ -343,6 +402,7 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="bench-") as directory,
         p11kit_server(environment.direct_module, Path(directory), whole_module=options.p11_kit_module) as p11kit,
         gateway(environment.direct_module, Path(directory)) as listening,
+        contextlib.ExitStack() as daemons,
     ):
         bench = Bench(environment, load, options.rounds, options.seconds, Path(directory))
         known = subjects(environment, p11kit, listening)
@@ -350,12 +410,17 @@ def main() -> int:
         for name, why in missing.items():
             print(f"{name} is NOT MEASURED: {why}\n")
         prepare(bench.load, environment.direct_module)
+        for name in (POOL, ONE, PLAIN):
+            if any(name in figure.subjects for figure in wanted):
+                known[name] = daemons.enter_context(pooled(name, environment, bench.directory)).subject
+        for name in events:
+            measure_event(name, bench, results)
         for figure in wanted:
             present = [known[name] for name in figure.subjects if not known[name].missing]
             measure(figure, present, bench, results)
 
     about["load_after"] = os.getloadavg()[0]
-    names = {figure.name for figure in wanted}
+    names = {figure.name for figure in wanted} | set(events)
     verdicts = [judge(t, results.figures, results.quantities) for t in TARGETS if t.figure in names]
     print(*verdicts, sep="\n")
     options.json.parent.mkdir(parents=True, exist_ok=True)

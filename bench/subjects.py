@@ -14,14 +14,33 @@ from pathlib import Path
 
 from gateway import Gateway
 
-__all__ = ["DIRECT", "FRONT", "KEYWAY", "OURS", "P11KIT", "TLS", "Environment", "Subject", "p11kit_server", "subjects"]
+__all__ = [
+    "COUNTING",
+    "DIRECT",
+    "FRONT",
+    "KEYWAY",
+    "ONE",
+    "OURS",
+    "P11KIT",
+    "PLAIN",
+    "POOL",
+    "TLS",
+    "Environment",
+    "Subject",
+    "p11kit_server",
+    "subjects",
+]
 
 DIRECT = "direct"
 KEYWAY = "keyway"
 P11KIT = "p11-kit"
 FRONT = "front"  # p11-kit-client.so in front of Keyway
 TLS = "tls"  # libkeyway.so over TLS
-OURS = (KEYWAY, FRONT, TLS)
+POOL = "pool"  # two tokens as one
+ONE = "one"  # a pool with one member
+PLAIN = "plain"  # that member without a pool
+OURS = (KEYWAY, FRONT, TLS, POOL, ONE, PLAIN)
+COUNTING = (KEYWAY, TLS, POOL, ONE, PLAIN)  # libkeyway.so counts its round trips
 
 P11KIT_CLIENT_MODULE = Path("/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so")
 START_DEADLINE = 10.0  # seconds that a server may take to listen
@@ -71,7 +90,7 @@ class Subject:
     """One way to the token.
 
     Attributes:
-        name: DIRECT, KEYWAY, P11KIT, FRONT or TLS.
+        name: DIRECT, P11KIT, or one of OURS.
         module: The Cryptoki module that an application loads.
         variables: What the application's environment needs in addition.
         missing: Why this subject can't be measured here; empty where it can.

@@ -15,12 +15,14 @@ from pathlib import Path
 
 from count_frames import FRAMINGS, FrameScanner, counting
 from delay import Way, connect, delayed
+from failover import Step, added, longest, read_steps
 from measure import Cost, Sample
 from report import Target, compared, judge, ratio
 from subjects import unix_path
 
 NATIVE = FRAMINGS["native"]
 P11KIT = FRAMINGS["p11-kit"]
+MS = 1_000_000
 
 
 def native_frame(body: bytes) -> bytes:
@@ -120,6 +122,35 @@ class Judging(unittest.TestCase):
         rounds = {"front": [taken(20)], "p11-kit": [taken(10)]}
         assert list(compared(rounds, ("front", "p11-kit"))) == ["front/p11-kit"]
         assert compared({}, ("keyway", "direct")) == {"keyway/direct": None}
+
+
+class Failing(unittest.TestCase):
+    USUAL = tuple(Step(0, at * MS, (at + 2) * MS, 0) for at in range(0, 40, 2))
+
+    def test_what_was_under_way_is_what_was_met(self) -> None:
+        slow = [Step(1, 10 * MS, 17 * MS, 0), Step(2, 11 * MS, 14 * MS, 0)]
+        times = added([*self.USUAL, *slow], [int(12.5 * MS)])
+        assert times is not None
+        assert times.calls == 3
+        assert (times.median, times.highest) == (1.0, 5.0)
+
+    def test_what_began_afterwards_is_told_apart(self) -> None:
+        late = Step(1, 14 * MS, 25 * MS, 0)
+        times = added([*self.USUAL, late], [int(12.5 * MS)])
+        assert times is not None
+        assert (times.highest, times.later) == (0.0, 9.0)
+
+    def test_nobody_was_met(self) -> None:
+        assert added(list(self.USUAL), [99 * MS]) is None
+        assert added([], [1]) is None
+
+    def test_the_longest_is_in_seconds(self) -> None:
+        assert longest([Step(0, 0, 5, 0), Step(0, 5, 1_500_000_005, 0)]) == 1.5
+        assert longest([]) == 0
+
+    def test_steps_are_read_as_the_load_generator_writes_them(self) -> None:
+        written = struct.pack("=8Q", 3, 10, 20, 0, 4, 30, 50, 0x30)
+        assert read_steps(written) == [Step(3, 10, 20, 0), Step(4, 30, 50, 0x30)]
 
 
 class Delaying(unittest.TestCase):

@@ -51,6 +51,8 @@ _QUICK: Final = frozenset(
 """Calls that may take the short way."""
 _KEYED: Final = frozenset(number for number in NAMES_KEY if number in _QUICK)
 _BEGINNINGS: Final = frozenset(number for number, way in WAYS.items() if way is Way.BEGIN)
+_UNBOUND: Final = _QUICK - frozenset(number for number, way in WAYS.items() if way is Way.OPERATION)
+"""Those of them that need no operation to be active."""
 _COLD: Final = 2
 """Which call of a session has it made ready at the other members."""
 _FROZEN: Final = 256
@@ -102,7 +104,7 @@ class PoolContext:
     def take(self, frame: Frame, data: bytes) -> None:
         """Take one request."""
         session = self.sessions.get(frame[4])
-        if session is None or frame[1] not in WAYS or WAYS[frame[1]] in _WITHOUT_SESSION:
+        if session is None or frame[1] not in _OF_SESSIONS:
             self._elsewhere(frame, data)
         elif session.current is not None:
             session.queue.append((frame, data))
@@ -122,21 +124,20 @@ class PoolContext:
         data = call.data
         number = frame[1]
         name = frame[5] if number in _KEYED or frame[2] & Flags.FUSED else 0
+        if frame[2] & Flags.POSTED:
+            return False
         lane = session.bound
-        if lane is not None:
-            if lane.is_lost or session.handle in lane.stuck:
-                return False
-        elif frame[2] & Flags.FUSED or number in _BEGINNINGS:
-            if not _is_plain(data):
+        if lane is None and (frame[2] & Flags.FUSED or number in _UNBOUND):
+            if (frame[2] & Flags.FUSED or number in _BEGINNINGS) and not _is_plain(data):
                 return False
             lane = self._lane_for(session, name)
-        elif WAYS[number] is not Way.OPERATION:
-            lane = self._lane_for(session, name)
+            if lane is None:
+                return False
         else:
             # Without an operation the member that the session was opened at says so.
-            lane = self.lanes.get(session.home.name)
-        if lane is None or not self.is_ready(lane, session) or frame[2] & Flags.POSTED:
-            return False
+            lane = lane or self.lanes.get(session.home.name)
+            if lane is None or not self.is_ready(lane, session):
+                return False
         if name:
             handle = lane.directory.handle(name)
             if handle is None:
@@ -145,7 +146,6 @@ class PoolContext:
             handle = frame[5]
         call.lane = lane
         call.member = member = lane.member
-        call.sent = monotonic()
         member.outstanding += 1
         lane.send(frame[3], call, _PACK(frame[0], number, frame[2], frame[3], frame[4], handle) + data[HEADER_SIZE:])
         return True
@@ -173,13 +173,12 @@ class PoolContext:
             if lane is None or not self.is_ready(lane, session):
                 if lane is not None and login is not None and lane.refused is login:
                     continue
-                if is_ordered:
-                    return None
+                # Whoever is ready serves meanwhile, also where there is an order: to make a member ready takes longer than a call may.
                 is_cold = True
             elif not name or lane.directory.handle(name) is not None:
-                if is_ordered:
-                    return lane
                 able.append(member)
+                if is_ordered:
+                    break
         if is_cold:
             self._warm(session)
         if not able:
@@ -441,6 +440,7 @@ class PoolContext:
 
 _FINALIZE: Final = next(call.number for call in CALLS if call.name == "C_Finalize")
 _WITHOUT_SESSION: Final = frozenset({Way.OPEN_SESSION, Way.CLOSE_ALL_SESSIONS})
+_OF_SESSIONS: Final = frozenset(number for number, way in WAYS.items() if way not in _WITHOUT_SESSION)
 
 
 async def open_lane(member: Member, owner: Any) -> Lane:

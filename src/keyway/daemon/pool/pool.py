@@ -325,9 +325,17 @@ class Pool:
         if member.note(what, random.random(), reason):  # noqa: S311 (spreads probes)
             state = member.health.state
             level = logging.INFO if state is State.UP else logging.WARNING
+            if state is State.UP:
+                self._rewarm()
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
                 event(level, f"member {state.name.lower()}", token=self.token_name, member=member.name, reason=reason)
         self.count_usable()
+
+    def _rewarm(self) -> None:
+        """Have sessions that work on made ready at a member that is back, however often that failed while it was away."""
+        for context in self.contexts:
+            for session in context.sessions.values():
+                session.cold = 0
 
     async def run(self) -> None:
         """Watch the members until cancelled."""

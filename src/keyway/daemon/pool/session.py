@@ -194,6 +194,8 @@ class PoolSession:
         if is_fused and reply[6:8] == b"\x00\x05":
             return  # The init call failed: nothing began.
         if not goes_on:
+            if self.bound is None:
+                return  # None was active.
             if name != "dual":  # Two operations are active, and the next call of either will tell.
                 self._ended(name)
             return
