@@ -47,7 +47,8 @@ class Janitor:
                 continue
             binding = client.service.binding
             if binding is None:
-                if now - client.since > self._daemon.config.limits.greeting and client not in self._daemon.tracing:
+                is_late = now - client.since > self._daemon.config.limits.greeting
+                if is_late and client not in self._daemon.tracing and client not in self._daemon.asking:
                     client.refuse("no C_Initialize in time")
                 continue
             for link in list(binding.links.values()):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from keyway.config import Config, EntranceOptions, members_of
 from keyway.cryptoki import Version
+from keyway.daemon.asking import Asking
 from keyway.daemon.backend import Backend
 from keyway.daemon.binding import Home
 from keyway.daemon.changes import Changes
@@ -49,6 +50,7 @@ class Daemon:
         tasks: What runs beside the loop's callbacks.
         changes: Who is told of changed objects.
         tracing: Who is shown the calls that pass.
+        asking: Who is told how something goes on that takes its time.
         counters: What is counted for monitoring.
         clients: The open connections.
         listeners: Where clients connect.
@@ -82,6 +84,7 @@ class Daemon:
         self.tasks = Tasks()
         self.changes = Changes()
         self.tracing = Tracing(self)
+        self.asking = Asking(self)
         self.counters = Counters()
         self._monitor: Monitor | None = None
         self.clients: set[Connection] = set()
@@ -139,6 +142,7 @@ class Daemon:
         if self._monitor is not None:
             self._monitor.drain()
         self.tracing.close()
+        self.asking.close()
         if self.clients:
             event(logging.INFO, "draining", clients=len(self.clients), seconds=drain)
             try:
@@ -214,6 +218,7 @@ class Daemon:
         """Forget a connection that is closed."""
         self.clients.discard(client)
         self.tracing.leave(client)
+        self.asking.leave(client)
         if not self.clients:
             self._idle.set()
             self.idle_since = self.now()

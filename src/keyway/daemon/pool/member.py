@@ -32,6 +32,8 @@ class Member:
         share: How much of its weight counts at present: less while it is new.
         outstanding: Calls under way there, of all contexts.
         is_drained: Whether it gets no new work because somebody said so.
+        drained_since: When that was said last, by the monotonic clock.
+        streams: How many streams to it there are, or are being opened, of contexts and of the pool itself.
         parked: Why it gets no work until somebody has seen to it; empty if it does.
         slot_info: What its slot told last.
         token: What the token told last; None before it was seen.
@@ -54,6 +56,8 @@ class Member:
         self.share = 1.0
         self.outstanding = 0
         self.is_drained = False
+        self.drained_since = 0.0
+        self.streams = 0
         self.parked = ""
         self.slot_info: SlotInfo | None = None
         self.token: TokenInfo | None = None
@@ -93,14 +97,20 @@ class Member:
             self.error = ""
         return self.health.state is not before
 
+    def stream_ended(self, _: object) -> None:
+        """Note that a stream to it is over."""
+        self.streams -= 1
+
     def status(self) -> dict[str, Any]:
         """Return how it goes, for `keyway status`."""
         return {
             "member": self.name,
             "backend": self.backend.name,
             "state": self.health.state.name.lower(),
+            "serves": self.is_usable,
             "drained": self.is_drained,
             "parked": self.parked,
+            "streams": self.streams,
             "outstanding": self.outstanding,
             "weight": self.weight,
             "standby": self.is_standby,

@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +21,7 @@ from keyway.cryptoki import RV, MechanismInfo, Numbers, Room, call_named, rv_nam
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.context import PoolContext, open_lane
+from keyway.daemon.pool.draining import sweep
 from keyway.daemon.pool.lane import HEARTBEAT, Ask, Lane
 from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.login import Login
@@ -73,6 +74,7 @@ class Pool:
         known: Set when each member has been probed once.
         is_stale: Whether what the tokens told of themselves may have changed.
         failovers: How often a call went on at another member.
+        disagreements: In how much the members were found to differ when they were compared last; None if they were not.
         ending: Seconds that a host has to end.
         crashes: For those that take it for a backend.
     """
@@ -120,6 +122,7 @@ class Pool:
         self.known = asyncio.Event()
         self.is_stale = False
         self.failovers = 0
+        self.disagreements: int | None = None
         self._turn = 0
         self._key = secrets.token_bytes(32)
         self._probing: set[Member] = set()
@@ -328,23 +331,47 @@ class Pool:
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
                 event(level, f"member {state.name.lower()}", token=self.token_name, member=member.name, reason=reason)
         self.count_usable()
+        if member.health.state is State.UP and before in (State.DOWN, State.PROBING):
+            self.welcome()
+
+    def welcome(self) -> None:
+        """Have the sessions that work on made ready at members that have come: each when it makes its next calls."""
+        for context in self.contexts:
+            for session in context.sessions.values():
+                session.cold = 0
 
     async def run(self) -> None:
         """Watch the members until cancelled."""
-        await asyncio.gather(*(self._probe(member) for member in self.members))
+        await self.probe_all(self.members)
         self.known.set()
         while True:
             await asyncio.sleep(TICK)
             now = monotonic()
             for member in self.members:
-                if probe_due(member.health, now) and member not in self._probing:
-                    self.tasks.start(self._probe(member), f"probe of {member.name}")
+                if member.is_drained:
+                    sweep(self, member)
+                elif probe_due(member.health, now) and member not in self._probing:
+                    self._start_probe(member)
                 if member.share < 1.0:
                     self._note(member, Event.SERVED)
             for context in list(self.contexts):
                 context.sweep(now)
 
-    async def _probe(self, member: Member) -> None:
+    async def probe_all(self, members: Iterable[Member]) -> None:
+        """Find out how some members do."""
+        await asyncio.wait([self._start_probe(member) for member in members])
+
+    def _start_probe(self, member: Member) -> asyncio.Task[None]:
+        return self.tasks.start(self.probe(member), f"probe of {member.name}")
+
+    async def probe(self, member: Member, *, is_trusted: bool = True) -> None:
+        """Find out how a member does, by making its module ready once and asking what it can.
+
+        Args:
+            member: The member.
+            is_trusted: Whether one that was well still serves when a first probe ends badly, until a second one does. One that was never
+                seen does not.
+        """
         self._probing.add(member)
         self._note(member, Event.PROBE_STARTED)
         member.backend.stock.end_pause()
@@ -360,8 +387,7 @@ class Pool:
             self._note(member, Event.PROBE_PASSED)
         except (BackendError, LinkLost, TimeoutError, WireError) as error:
             self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
-            if member.token is None:
-                # It was never there: it is not taken for one that is up.
+            if not is_trusted or member.token is None:
                 self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
         finally:
             self._probing.discard(member)
@@ -428,6 +454,7 @@ class Pool:
                 for context in self.contexts
                 for session in context.sessions.values()
             ),
+            "disagreements": self.disagreements,
         }
 
     @staticmethod
