@@ -52,7 +52,7 @@ class Janitor:
                     client.refuse("no C_Initialize in time")
                 continue
             for link in list(binding.links.values()):
-                limit = self._daemon.homes[link.name].options.call_timeout
+                limit = binding.backends[link.name].options.call_timeout
                 oldest = next((frame for frame in link.in_flight.values() if frame[1] != _MAY_WAIT), None)
                 if not limit or oldest is None:
                     continue

@@ -55,7 +55,7 @@ async def resume_member(daemon: Daemon, asked: Mapping[str, Any]) -> AsyncIterat
     """
     pool, member = _member(daemon, asked)
     await asyncio.shield(daemon.tasks.start(resume(pool, member), f"resuming {member.name}"))
-    yield {**member.status(), "member": f"{pool.token_name}/{member.name}"}
+    yield {**member.status(), "member": f"{pool.token_name}/{member.shown}"}
 
 
 def _member(daemon: Daemon, asked: Mapping[str, Any]) -> tuple[Pool, Member]:
@@ -66,7 +66,7 @@ def _member(daemon: Daemon, asked: Mapping[str, Any]) -> tuple[Pool, Member]:
     """
     wanted = asked.get("member")
     every = {
-        f"{pool.token_name}/{member.name}": (pool, member) for pool in daemon.pools.values() for member in pool.members
+        f"{pool.token_name}/{member.shown}": (pool, member) for pool in daemon.pools.values() for member in pool.members
     }
     found = [name for name in every if wanted in (name, name.partition("/")[2])]
     if len(found) == 1:
@@ -81,9 +81,9 @@ def _left(daemon: Daemon, pool: Pool, member: Member) -> dict[str, Any]:
         context: client for client in daemon.clients for context in pool_contexts(client)
     }
     return {
-        "member": f"{pool.token_name}/{member.name}",
+        "member": f"{pool.token_name}/{member.shown}",
         "done": not member.streams,
-        "serving": [each.name for each in pool.usable],
+        "serving": [each.shown for each in pool.usable],
         "sessions": [
             {
                 "context": clients[context].service.name,

@@ -59,7 +59,7 @@ def pool_contexts(client: Connection) -> Iterator[PoolContext]:
 def _bound(context: PoolContext) -> list[dict[str, Any]]:
     """Return the sessions that stay at one member."""
     return [
-        {"session": session.handle, "member": member_of(context, session).name, "reasons": reasons}
+        {"session": session.handle, "member": member_of(context, session).shown, "reasons": reasons}
         for session in context.sessions.values()
         if (reasons := context.pool.reasons(context, session))
     ]

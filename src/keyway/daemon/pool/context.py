@@ -356,6 +356,13 @@ class PoolContext:
             lane.host.transport.pause_reading()
         return lane
 
+    def rename(self, before: str, after: str) -> None:
+        """Take note that a member has another name."""
+        if before in self.lanes:
+            self.lanes[after] = self.lanes.pop(before)
+        if before in self._openings:
+            self._openings[after] = self._openings.pop(before)
+
     def session_closed(self, handle: int) -> None:
         """Note that a session is closed, and what ends with it."""
         session = self.sessions.pop(handle, None)
@@ -441,7 +448,9 @@ class PoolContext:
 
     def give_up(self, lane: Lane) -> None:
         """Take a lane for lost because its other end is silent."""
-        event(logging.ERROR, "member silent", token=self.pool.token_name, member=lane.member.name, host=lane.host.place)
+        event(
+            logging.ERROR, "member silent", token=self.pool.token_name, member=lane.member.shown, host=lane.host.place
+        )
         self.pool.abandon(lane, _ENDS_WORK if lane.is_writing else self.pool.ending)
 
 

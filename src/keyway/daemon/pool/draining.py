@@ -27,7 +27,7 @@ _FINALIZE: Final = call_named("C_Finalize").number
 def drain(pool: Pool, member: Member) -> None:
     """Give a member no new work from now on. What is under way there goes on; `Pool.run` ends the lanes when nothing holds them."""
     if not member.is_drained:
-        event(logging.INFO, "member drained", token=pool.token_name, member=member.name)
+        event(logging.INFO, "member drained", token=pool.token_name, member=member.shown)
     member.is_drained = True
     member.drained_since = monotonic()
     pool.count_usable()
@@ -51,7 +51,7 @@ async def resume(pool: Pool, member: Member) -> None:
             logging.INFO,
             "member resumed",
             token=pool.token_name,
-            member=member.name,
+            member=member.shown,
             state=member.health.state.name.lower(),
         )
     pool.count_usable()

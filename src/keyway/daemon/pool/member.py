@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from keyway.config import error_classes_of
 from keyway.cryptoki import MechanismInfo, SlotInfo, TokenInfo
 from keyway.gateway.pool.health import Event, Health, State, after, is_usable, share, start
-from keyway.gateway.pool.signals import Signal
+from keyway.gateway.pool.signals import Signal, parse_signal
 from keyway.gateway.slots import TokenRule
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Member:
     """What is shared of a member.
 
     Attributes:
-        name: Its name in the pool.
+        name: What it is known by in the pool. Another one than it is shown by when it leaves: its successor may be called like that.
+        shown: Its name in the configuration.
         backend: Where its token is.
         rule: Which of the tokens there it is.
         weight: How much of the work it gets, beside others.
@@ -45,13 +47,15 @@ class Member:
         error: What was wrong last.
     """
 
-    def __init__(self, options: MemberOptions, backend: Backend, vendor: Mapping[int, Signal]) -> None:
-        self.name = options.name
+    def __init__(self, options: MemberOptions, backend: Backend) -> None:
+        self.name = self.shown = options.name
         self.weight = options.weight
         self.is_standby = options.is_standby
         self.backend = backend
         self.rule = TokenRule(name=options.name, number=0, backend=options.backend, uri=options.uri)
-        self.vendor = vendor
+        self.vendor: Mapping[int, Signal] = {
+            rv: parse_signal(text) for rv, text in error_classes_of(backend.options).items()
+        }
         self.health: Health = start(monotonic())
         self.share = 1.0
         self.outstanding = 0
@@ -104,7 +108,7 @@ class Member:
     def status(self) -> dict[str, Any]:
         """Return how it goes, for `keyway status`."""
         return {
-            "member": self.name,
+            "member": self.shown,
             "backend": self.backend.name,
             "state": self.health.state.name.lower(),
             "serves": self.is_usable,

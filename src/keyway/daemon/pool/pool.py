@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from keyway.backend.connection import Connection
 from keyway.backend.host import Host
 from keyway.backend.turns import Turns
-from keyway.config import BackendOptions, MemberOptions, TokenOptions, error_classes_of
+from keyway.config import BackendOptions, MemberOptions, TokenOptions
 from keyway.cryptoki import RV, MechanismInfo, Numbers, Room, call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
@@ -36,7 +36,7 @@ from keyway.gateway.pool import merge
 from keyway.gateway.pool.binding import reasons
 from keyway.gateway.pool.choice import Policy
 from keyway.gateway.pool.health import Event, State, probe_due
-from keyway.gateway.pool.signals import Signal, classify, parse_signal
+from keyway.gateway.pool.signals import Signal, classify
 from keyway.gateway.slots import BackendSlot, SeenSlot
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply, encode_request
@@ -66,6 +66,7 @@ class Pool:
         name: What it is called among the backends.
         token: The token's section of the configuration.
         members: The members in the order of the configuration.
+        leaving: Members that are not configured any more, and are held by something still.
         usable: Those of them that can be given work now, standbys last.
         policy: How a member is chosen.
         is_ordered: Whether the policy is that of an order.
@@ -102,22 +103,16 @@ class Pool:
         """
         self.token_name = name
         self.name = HOME.format(name)
-        self.token = options
         self.tasks = tasks
         self._counters = counters
         self.ending = ending
         self.turns = Turns(needed=False)
         self.options = BackendOptions(spares=0)
         self.crashes = 0
-        self.members = [
-            Member(each, backends[each.backend], _vendor(backends[each.backend].options)) for each in members
-        ]
+        self.members = [Member(each, backends[each.backend]) for each in members]
+        self.leaving: list[Member] = []
         self.usable: list[Member] = []
-        self.policy = Policy(options.policy)
-        self.is_ordered = self.policy is Policy.FAILOVER
-        self.deadline = options.deadline
-        self.long_deadline = options.long_deadline
-        self.journal = options.journal
+        self.take_options(options)
         self.contexts: set[PoolContext] = set()
         self.known = asyncio.Event()
         self.is_stale = False
@@ -127,6 +122,15 @@ class Pool:
         self._key = secrets.token_bytes(32)
         self._probing: set[Member] = set()
         self._abandoned: set[Stream] = set()
+
+    def take_options(self, options: TokenOptions) -> None:
+        """Go by a section of the configuration from now on. Its members are another matter."""
+        self.token = options
+        self.policy = Policy(options.policy)
+        self.is_ordered = self.policy is Policy.FAILOVER
+        self.deadline = options.deadline
+        self.long_deadline = options.long_deadline
+        self.journal = options.journal
 
     # As a backend
 
@@ -143,6 +147,15 @@ class Pool:
         """Return the slot as it is seen now."""
         await self.known.wait()
         return SeenSlot(BackendSlot(self.name, 0), slot_info(self), token_info(self))
+
+    def backends(self) -> set[Backend]:
+        """Return the backends of all members, those that leave among them."""
+        return {member.backend for member in (*self.members, *self.leaving)}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no context has a stream to it, and nothing is left of those that had."""
+        return not self.contexts and not self._abandoned
 
     def left(self, context: PoolContext) -> None:
         """Forget a context that is over."""
@@ -180,7 +193,7 @@ class Pool:
             since: When it was asked, by the monotonic clock.
         """
         meaning = "done" if rv == RV.CKR_OK else classify(rv, member.vendor).name.lower()
-        self._counters.note(number, self.token_name, member.name, meaning, monotonic() - since)
+        self._counters.note(number, self.token_name, member.shown, meaning, monotonic() - since)
 
     def failed_over(self, member: Member, number: int, signal: Signal) -> None:
         """Note that a call goes on at another member.
@@ -191,12 +204,12 @@ class Pool:
             signal: Why.
         """
         self.failovers += 1
-        self._counters.failover(self.token_name, member.name, signal.name.lower())
+        self._counters.failover(self.token_name, member.shown, signal.name.lower())
         event(
             logging.DEBUG,
             "failed over",
             token=self.token_name,
-            member=member.name,
+            member=member.shown,
             call=call_name((0, number, 0, 0, 0, 0)),
         )
 
@@ -274,7 +287,7 @@ class Pool:
     def own_pin_refused(self, member: Member, rv: int) -> None:
         """Park a member that refuses the gateway's own PIN: it is not tried again."""
         member.parked = f"the PIN of pin_file is refused: {rv_name(rv)}"
-        event(logging.ERROR, "member parked", token=self.token_name, member=member.name, why=member.parked)
+        event(logging.ERROR, "member parked", token=self.token_name, member=member.shown, why=member.parked)
         self.count_usable()
 
     # How the members do
@@ -317,7 +330,7 @@ class Pool:
             f"{lane.host.kind} ended",
             backend=lane.name,
             token=self.token_name,
-            member=lane.member.name,
+            member=lane.member.shown,
             host=lane.host.place,
             how=how,
             calls=",".join(calls),
@@ -329,7 +342,7 @@ class Pool:
             state = member.health.state
             level = logging.INFO if state is State.UP else logging.WARNING
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
-                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.name, reason=reason)
+                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.shown, reason=reason)
         self.count_usable()
         if member.health.state is State.UP and before in (State.DOWN, State.PROBING):
             self.welcome()
@@ -354,8 +367,16 @@ class Pool:
                     self._start_probe(member)
                 if member.share < 1.0:
                     self._note(member, Event.SERVED)
+            for member in list(self.leaving):
+                self._let_go(member)
             for context in list(self.contexts):
                 context.sweep(now)
+
+    def _let_go(self, member: Member) -> None:
+        sweep(self, member)
+        if not member.streams:
+            self.leaving.remove(member)
+            event(logging.INFO, "member left", token=self.token_name, member=member.shown)
 
     async def probe_all(self, members: Iterable[Member]) -> None:
         """Find out how some members do."""
@@ -446,6 +467,7 @@ class Pool:
             "policy": self.token.policy,
             "writes": self.token.writes,
             "members": [member.status() for member in self.members],
+            "leaving": [member.status() for member in self.leaving],
             "failovers": self.failovers,
             "contexts": len(self.contexts),
             "sessions": sum(len(context.sessions) for context in self.contexts),
@@ -505,7 +527,3 @@ async def _mechanism_info(lane: Lane, type_: int) -> MechanismInfo | None:
     reply = await lane.ask(_INFO.number, encode_request(_INFO, (type_, True)).body, lane.slot)
     values = decode_reply(_INFO, reply.body)
     return values[0] if reply.rv == RV.CKR_OK and values and isinstance(values[0], MechanismInfo) else None
-
-
-def _vendor(options: BackendOptions) -> dict[int, Any]:
-    return {rv: parse_signal(text) for rv, text in error_classes_of(options).items()}

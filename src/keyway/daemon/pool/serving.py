@@ -461,7 +461,7 @@ async def log_in(context: PoolContext, lane: Lane, login: Login) -> None:
                 logging.WARNING,
                 "member refuses the PIN",
                 token=context.pool.token_name,
-                member=member.name,
+                member=member.shown,
                 rv=rv_name(reply.rv),
             )
             if login.is_own:
