@@ -9,7 +9,7 @@ import pytest
 from keyway.config.locate import module_library, softhsm_module
 
 COMMANDS = (
-    "agent", "check", "forward", "module", "p11-kit-server", "remote", "run", "serve", "slots", "status", "top", "trace", "up",
+    "agent", "check", "drain", "forward", "module", "p11-kit-server", "remote", "resume", "run", "serve", "slots", "status", "top", "trace", "up",
 )  # fmt: skip
 
 

@@ -10,10 +10,12 @@ __all__ = ["main"]
 _COMMANDS: Final = {
     "agent": "agent:agent",
     "check": "serve:check",
+    "drain": "operate:drain",
     "forward": "forward:forward",
     "module": "module:module",
     "p11-kit-server": "p11kit_server:p11_kit_server",
     "remote": "remote:remote",
+    "resume": "operate:resume",
     "run": "embedded:run",
     "serve": "serve:serve",
     "slots": "look:slots",

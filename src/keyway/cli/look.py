@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from keyway.cli.client import Client
 from keyway.cli.tokens import slots_of
 from keyway.cryptoki import CkError, Null, TokenInfo, unpadded
 from keyway.cryptoki.constants import CKF_TOKEN_INITIALIZED
-from keyway.daemon.control import STATUS
+from keyway.daemon.control_numbers import STATUS
 
 __all__ = ["connect", "slots", "socket_option", "status"]
 
@@ -80,6 +81,8 @@ def _shown(told: dict[str, Any]) -> str:
         )
         if backend["error"]:
             lines.append(f"  failing: {backend['error']}")
+    for name, pool in told["pools"].items():
+        lines += _pool(name, pool)
     for name, offer in told["offers"].items():
         lines.append(f"offer {name}: {offer['to']}: {offer['waiting']} connections wait")
         if offer["error"]:
@@ -91,7 +94,34 @@ def _shown(told: dict[str, Any]) -> str:
             f"{context['age']:.0f} s, {context['sessions']} sessions, "
             f"{context['in_flight']} calls in flight, hosts: {hosts}"
         )
+        lines += [
+            f"  {name}: session {each['session']} stays at {each['member']}: {', '.join(each['reasons'])}"
+            for name, bound in context["pools"].items()
+            for each in bound
+        ]
     return "\n".join(lines)
+
+
+def _pool(name: str, pool: dict[str, Any]) -> Iterator[str]:
+    agree = f", {pool['disagreements']} disagreements" if pool["disagreements"] else ""
+    yield (
+        f"pool {name}: {pool['policy']}, writes {pool['writes']}: {pool['contexts']} contexts, {pool['sessions']} sessions "
+        f"({pool['bound']} stay at their member), {pool['failovers']} failovers{agree}"
+    )
+    for member in pool["members"]:
+        words = [
+            member["state"],
+            *(["standby"] if member["standby"] else []),
+            *(["drained"] if member["drained"] else []),
+        ]
+        yield (
+            f"  {member['member']}, backend {member['backend']}: {', '.join(words)}, {member['outstanding']} calls under way, "
+            f"{member['served']} served, {member['failures']} failures"
+        )
+        if member["parked"]:
+            yield f"    parked: {member['parked']}"
+        if member["error"]:
+            yield f"    failing: {member['error']}"
 
 
 def _waiting(backend: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import click
 from keyway.cli.client import Client
 from keyway.cli.look import connect, socket_option
 from keyway.cryptoki import RV, CkError
-from keyway.daemon.control import STATUS, TRACE
+from keyway.daemon.control_numbers import STATUS, TRACE
 from keyway.observe.trace import lines
 
 __all__ = ["trace"]

@@ -122,7 +122,8 @@ class ClientConnection(Connection):
             self.service.request(frame, data)
         elif not frame[2] & Flags.POSTED:
             reply = control.answer(self.daemon, self, frame, data) if refusal is None else reply_frame(frame, refusal)
-            self.write(reply)
+            if reply:
+                self.write(reply)
 
 
 def _refusal(frame: Frame) -> RV | None:

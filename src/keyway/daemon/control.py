@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import RV
+from keyway.daemon.control_numbers import DRAIN, RESUME, STATUS, TRACE
 from keyway.daemon.link import Frame, reply_frame
+from keyway.daemon.operations import drain_member, resume_member
+from keyway.daemon.status import status
 from keyway.observe.metrics import counted
 from keyway.wire.header import HEADER_SIZE
 
@@ -19,42 +22,7 @@ if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
 
-__all__ = ["STATUS", "TRACE", "answer", "status"]
-
-STATUS: Final = 0x4000
-"""Empty body; the reply's body is a JSON object."""
-TRACE: Final = 0x4001
-"""Empty body, or a JSON object that names a context; the replies are as many as there are calls."""
-
-
-def status(daemon: Daemon) -> dict[str, Any]:
-    """Return what the daemon is doing."""
-    now = daemon.now()
-    return {
-        "version": daemon.version_text,
-        "pid": os.getpid(),
-        "uptime": round(now - daemon.since, 3),
-        "socket": str(daemon.config.listen.socket) if daemon.config.listen is not None else "",
-        "connections": len(daemon.clients),
-        "tracers": len(daemon.tracing),
-        "backends": {name: backend.status() for name, backend in daemon.backends.items()},
-        "pools": {name: pool.status() for name, pool in daemon.pools.items()},
-        "offers": {offer.name: offer.status() for offer in daemon.offers},
-        "contexts": [
-            {
-                "context": client.service.name,
-                "application": client.service.application,
-                **client.facts(),
-                "age": round(now - client.since, 3),
-                "sessions": len(binding.context.sessions),
-                "lost_sessions": len(binding.context.lost),
-                "in_flight": sum(len(link.in_flight) for link in binding.links.values()),
-                "hosts": {link.name: link.host.place for link in binding.links.values()},
-            }
-            for client in daemon.clients
-            if (binding := client.service.binding) is not None
-        ],
-    }
+__all__ = ["DRAIN", "RESUME", "STATUS", "TRACE", "answer"]
 
 
 def _status(daemon: Daemon, _: Connection, frame: Frame, __: bytes) -> bytes:
@@ -66,10 +34,14 @@ def _trace(daemon: Daemon, client: Connection, frame: Frame, body: bytes) -> byt
 
 
 _CALLS: Final[dict[int, Callable[[Daemon, Connection, Frame, bytes], bytes]]] = {STATUS: _status, TRACE: _trace}
+_OPERATIONS: Final[dict[int, Callable[[Daemon, Mapping[str, Any]], AsyncIterator[Mapping[str, Any]]]]] = {
+    DRAIN: drain_member,
+    RESUME: resume_member,
+}
 
 
 def answer(daemon: Daemon, client: Connection, frame: Frame, data: bytes) -> bytes:
-    """Return the reply to a control call.
+    """Return the reply to a control call, or nothing if the replies come later.
 
     Args:
         daemon: The daemon.
@@ -77,9 +49,24 @@ def answer(daemon: Daemon, client: Connection, frame: Frame, data: bytes) -> byt
         frame: The request's header.
         data: The whole frame.
     """
-    call = _CALLS.get(frame[1])
-    if call is None:
+    number, body = frame[1], data[HEADER_SIZE:]
+    if number not in _CALLS and number not in _OPERATIONS:
         return reply_frame(frame, RV.CKR_FUNCTION_NOT_SUPPORTED)
     if client.peer is None or client.peer.uid not in (0, os.geteuid()):
         return reply_frame(frame, RV.CKR_ACTION_PROHIBITED)
-    return call(daemon, client, frame, data[HEADER_SIZE:])
+    if (call := _CALLS.get(number)) is not None:
+        return call(daemon, client, frame, body)
+    asked = _asked(body)
+    if asked is None:
+        return reply_frame(frame, RV.CKR_ARGUMENTS_BAD)
+    daemon.asking.start(client, frame, _OPERATIONS[number](daemon, asked), _OPERATIONS[number].__name__)
+    return b""
+
+
+def _asked(body: bytes) -> Mapping[str, Any] | None:
+    """Return what a request says, nothing if it is empty; None if it is no JSON object."""
+    try:
+        asked = json.loads(body) if body else {}
+    except (ValueError, RecursionError):
+        return None
+    return asked if isinstance(asked, dict) else None

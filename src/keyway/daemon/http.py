@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from keyway.daemon.control import status
+from keyway.daemon.status import status
 from keyway.daemon.trial import try_backend
 from keyway.observe.log import event
 from keyway.observe.metrics_text import CONTENT_TYPE, metrics_text

@@ -47,11 +47,12 @@ class Janitor:
                 continue
             binding = client.service.binding
             if binding is None:
-                if now - client.since > self._daemon.config.limits.greeting and client not in self._daemon.tracing:
+                is_late = now - client.since > self._daemon.config.limits.greeting
+                if is_late and client not in self._daemon.tracing and client not in self._daemon.asking:
                     client.refuse("no C_Initialize in time")
                 continue
             for link in list(binding.links.values()):
-                limit = self._daemon.homes[link.name].options.call_timeout
+                limit = binding.backends[link.name].options.call_timeout
                 oldest = next((frame for frame in link.in_flight.values() if frame[1] != _MAY_WAIT), None)
                 if not limit or oldest is None:
                     continue

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyway.config import Config, EntranceOptions, members_of
+from keyway.config import Config, EntranceOptions
 from keyway.cryptoki import Version
-from keyway.daemon.backend import Backend
-from keyway.daemon.binding import Home
+from keyway.daemon.asking import Asking
 from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection, Entrance
+from keyway.daemon.homes import Homes
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import Listener
 from keyway.daemon.offer import Offer
-from keyway.daemon.pool.pool import Pool
 from keyway.daemon.service import Service
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
@@ -30,7 +29,9 @@ from keyway.observe.metrics import Counters
 from keyway.transport.peer import Peer, peer_of
 
 if TYPE_CHECKING:
+    from keyway.daemon.backend import Backend
     from keyway.daemon.http import Monitor
+    from keyway.daemon.pool.pool import Pool
 
 __all__ = ["Daemon"]
 
@@ -43,12 +44,11 @@ class Daemon:
 
     Attributes:
         config: The configuration.
-        backends: The backends by name.
-        pools: The pools by the token's name.
-        homes: Both, by what clients' streams know them by.
+        homes: The backends and pools.
         tasks: What runs beside the loop's callbacks.
         changes: Who is told of changed objects.
         tracing: Who is shown the calls that pass.
+        asking: Who is told how something goes on that takes its time.
         counters: What is counted for monitoring.
         clients: The open connections.
         listeners: Where clients connect.
@@ -82,28 +82,30 @@ class Daemon:
         self.tasks = Tasks()
         self.changes = Changes()
         self.tracing = Tracing(self)
+        self.asking = Asking(self)
         self.counters = Counters()
         self._monitor: Monitor | None = None
         self.clients: set[Connection] = set()
         own = {"": config.listen.as_listener()} if config.listen is not None else {}
-        self.backends = {name: Backend(name, options, binary, environment) for name, options in config.backends.items()}
-        self.pools = {
-            name: Pool(
-                name, token, members_of(token, config), self.backends, self.tasks, self.counters, config.limits.ending
-            )
-            for name, token in config.tokens.items()
-            if token.is_pool
-        }
-        self.homes: dict[str, Home] = {**self.backends, **{pool.name: pool for pool in self.pools.values()}}
+        self.homes = Homes(config, binary, environment, self.tasks, self.counters)
         self.listeners = [
             Listener(self, name, options, self.view(options)) for name, options in {**own, **config.listeners}.items()
         ]
-        self.counters.answered = {name: backend.answered for name, backend in self.backends.items()}
         self.offers = [Offer(self, name, options) for name, options in config.offers.items()]
         self._contexts: dict[str, Entrance] = {}
         self._context_count = 0
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def backends(self) -> Mapping[str, Backend]:
+        """The backends that new contexts get, by name."""
+        return self.homes.backends
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools that new contexts get, by the token's name."""
+        return self.homes.pools
 
     async def start(self) -> None:
         """Listen everywhere, and start spare hosts.
@@ -119,10 +121,7 @@ class Daemon:
         except BaseException:
             self._close_listeners()
             raise
-        for backend in self.backends.values():
-            self.tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
-        for pool in self.pools.values():
-            self.tasks.start(pool.run(), pool.name)
+        self.homes.start()
         for offer in self.offers:
             self.tasks.start(offer.run(), f"offer {offer.name}")
         self.tasks.start(Janitor(self).run(), "janitor")
@@ -139,6 +138,7 @@ class Daemon:
         if self._monitor is not None:
             self._monitor.drain()
         self.tracing.close()
+        self.asking.close()
         if self.clients:
             event(logging.INFO, "draining", clients=len(self.clients), seconds=drain)
             try:
@@ -150,10 +150,7 @@ class Daemon:
             client.abort()
         await self.wait_idle()
         await self.tasks.stop()
-        for pool in self.pools.values():
-            pool.close()
-        for backend in self.backends.values():
-            await backend.close()
+        await self.homes.close()
         if self._monitor is not None:
             await self._monitor.close()
         event(logging.INFO, "stopped")
@@ -164,8 +161,8 @@ class Daemon:
         Args:
             options: The section of the configuration that says where.
         """
-        pools = {pool.name: pool for pool in self.pools.values()}
-        return View(self.config, pools, options.tokens, options.first_slot)
+        homes = self.homes
+        return View(self.config, homes.by_name, homes.pools.values(), options.tokens, options.first_slot)
 
     async def _start_monitor(self) -> None:
         if self.config.metrics.address is not None:
@@ -214,6 +211,7 @@ class Daemon:
         """Forget a connection that is closed."""
         self.clients.discard(client)
         self.tracing.leave(client)
+        self.asking.leave(client)
         if not self.clients:
             self._idle.set()
             self.idle_since = self.now()

@@ -232,13 +232,14 @@ class Service:
             event(logging.WARNING, "context refused", reason="limit of contexts", **self._client.facts())
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
             return
-        view = self._view
+        # The configuration may have been read anew since the client came in.
+        view = self._view = self._client.entrance.view
         context = Context(view.homes, view.start(), daemon.config.limits.sessions)
-        self.binding = binding = Binding(context, daemon.homes, self, name, daemon.config.limits.ending)
+        self.binding = binding = Binding(context, view.backends, self, name, daemon.config.limits.ending)
         self.name = name
         if view.has_own_slots:
             try:
-                await self._reach(binding, next(iter(daemon.backends)))
+                await self._reach(binding, view.homes[0])
             except BackendError as error:
                 if error.rv:
                     self._forget()
@@ -286,12 +287,12 @@ class Service:
         exclusive = TURNS.get(frame[1])
         turn = None
         if link is not None and exclusive is not None:
-            turn = self._daemon.homes[decision.backend].turns.take_nowait(exclusive)
+            turn = binding.backends[decision.backend].turns.take_nowait(exclusive)
         if link is None or (exclusive is not None and turn is None):
             self._hold(self._send_late(binding, decision, route, frame, data), frame)
             return
         try:
-            self._send(binding.context, link, decision, route, frame, data, turn)
+            self._send(binding, link, decision, route, frame, data, turn)
         finally:
             if turn is not None and frame[3] not in link.tracked:
                 turn.end()
@@ -317,14 +318,14 @@ class Service:
         exclusive = TURNS.get(frame[1])
         turn = None
         if exclusive is not None:
-            turn = await self._daemon.homes[decision.backend].turns.take(exclusive)
+            turn = await binding.backends[decision.backend].turns.take(exclusive)
         try:
             if binding is not self.binding:
                 pass  # The client has gone, or ended the context.
             elif binding.links.get(decision.backend) is not link:
                 self._answer(frame, Answer(RV.CKR_DEVICE_ERROR))
             else:
-                self._send(binding.context, link, decision, route, frame, data, turn, again=again)
+                self._send(binding, link, decision, route, frame, data, turn, again=again)
         except WireError:
             self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
         finally:
@@ -333,7 +334,7 @@ class Service:
 
     def _send(
         self,
-        context: Context,
+        binding: Binding,
         link: Link,
         decision: Relay,
         route: Route,
@@ -351,11 +352,11 @@ class Service:
             _, chosen = _arguments(frame, data)
             handle = chosen if isinstance(chosen, int) else 0
             # Without a place for the handle nothing is opened, but the module says with which RV.
-            if chosen is not None and (refusal := context.opening(handle)) is not None:
+            if chosen is not None and (refusal := binding.context.opening(handle)) is not None:
                 self._answer(frame, refusal)
                 return
         if frame[1] == READ_AHEAD:
-            if not self._daemon.homes[link.name].options.read_ahead:
+            if not binding.backends[link.name].options.read_ahead:
                 self._answer(frame, Answer(RV.CKR_FUNCTION_NOT_SUPPORTED))
                 return
             self._daemon.note_reader(link.name, self)

@@ -30,7 +30,7 @@ from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
     from keyway.config import Config
-    from keyway.daemon.binding import Binding
+    from keyway.daemon.binding import Binding, Home
     from keyway.daemon.pool.pool import Pool
 
 __all__ = ["View"]
@@ -43,16 +43,23 @@ class View:
         has_own_slots: Whether clients see the only backend's slots as they are.
         rules: The configured tokens.
         homes: Names of the backends and pools that clients use, the first of which is asked about what belongs to none of them.
+        backends: All of them by name.
     """
 
     def __init__(
-        self, config: Config, pools: Mapping[str, Pool], tokens: tuple[str, ...] = (), first_slot: int = -1
+        self,
+        config: Config,
+        backends: Mapping[str, Home],
+        pools: Iterable[Pool],
+        tokens: tuple[str, ...] = (),
+        first_slot: int = -1,
     ) -> None:
         """Prepare the view of those who come in at one place.
 
         Args:
             config: The configuration.
-            pools: The pools by what they are called among the backends.
+            backends: The backends and pools by name.
+            pools: Those of them that are pools.
             tokens: PKCS #11 URIs of the tokens that they see; none for all.
             first_slot: Number of their first slot; -1 for the numbers that the slots have anyway.
         """
@@ -61,7 +68,8 @@ class View:
         self._numbered = _numbered(config, self.rules)
         self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
         self._told: set[object] = set()
-        self._pools = pools
+        self._pools = {pool.name: pool for pool in pools}
+        self.backends: Final = backends
         self._first = next(iter(config.backends))
         self.homes: Final = tuple({rule.backend: None for rule in self.rules}) or tuple(config.backends)
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}

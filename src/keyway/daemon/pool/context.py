@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,7 @@ from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, Flags
 
 if TYPE_CHECKING:
+    from keyway.backend.stream import Stream
     from keyway.daemon.pool.login import Login
     from keyway.daemon.pool.member import Member
     from keyway.daemon.pool.pool import Pool
@@ -70,6 +71,7 @@ class PoolContext:
         lanes: The lanes by the member's name. Lost ones are not there.
         login: Who is logged in; None for nobody.
         objects: The session objects by name: the session that they belong to, and the frame that made them, if they can be made again.
+        working: The calls that take a task, by that task.
         kept: Names that objects keep in this context although what they are made from was changed: the first name by the present one.
         logging_in: Held during a login, so that there is one at a time.
     """
@@ -85,7 +87,7 @@ class PoolContext:
         self.is_closed = False
         self._transport = transport
         self._openings: dict[str, asyncio.Task[Lane]] = {}
-        self._working: set[asyncio.Task[None]] = set()
+        self.working: dict[asyncio.Task[None], PoolCall] = {}
         self._paused: set[Lane] = set()
         self._last_object = 0
 
@@ -167,7 +169,7 @@ class PoolContext:
         able: list[Member] = []
         is_cold = False
         for member in self.pool.usable:
-            if able and member.is_standby:
+            if member.is_standby and (able or is_cold):
                 break
             lane = lanes.get(member.name)
             if lane is None or not self.is_ready(lane, session):
@@ -209,8 +211,11 @@ class PoolContext:
     def work(self, work: Coroutine[Any, Any, Reply], call: PoolCall) -> None:
         """Do what takes a task, then answer the call with what comes of it."""
         task = self.pool.tasks.start(self._worked(work, call), f"pool {call_name(call.frame)}")
-        self._working.add(task)
-        task.add_done_callback(self._working.discard)
+        self.working[task] = call
+        task.add_done_callback(self._worked_out)
+
+    def _worked_out(self, task: asyncio.Task[None]) -> None:
+        del self.working[task]
 
     async def _worked(self, work: Coroutine[Any, Any, Reply], call: PoolCall) -> None:
         reply = Reply((0, call.frame[1], 0, 0, 0, RV.CKR_GENERAL_ERROR), b"")
@@ -349,6 +354,13 @@ class PoolContext:
             lane.host.transport.pause_reading()
         return lane
 
+    def rename(self, before: str, after: str) -> None:
+        """Take note that a member has another name."""
+        if before in self.lanes:
+            self.lanes[after] = self.lanes.pop(before)
+        if before in self._openings:
+            self._openings[after] = self._openings.pop(before)
+
     def session_closed(self, handle: int) -> None:
         """Note that a session is closed, and what ends with it."""
         session = self.sessions.pop(handle, None)
@@ -418,8 +430,8 @@ class PoolContext:
 
     async def wait_ended(self) -> None:
         """Wait until nothing of it is left."""
-        while self._openings or self._working:
-            await asyncio.gather(*self._openings.values(), *self._working, return_exceptions=True)
+        while self._openings or self.working:
+            await asyncio.gather(*self._openings.values(), *self.working, return_exceptions=True)
             await asyncio.sleep(0)
 
     def sweep(self, now: float) -> None:
@@ -434,7 +446,9 @@ class PoolContext:
 
     def give_up(self, lane: Lane) -> None:
         """Take a lane for lost because its other end is silent."""
-        event(logging.ERROR, "member silent", token=self.pool.token_name, member=lane.member.name, host=lane.host.place)
+        event(
+            logging.ERROR, "member silent", token=self.pool.token_name, member=lane.member.shown, host=lane.host.place
+        )
         self.pool.abandon(lane, _ENDS_WORK if lane.is_writing else self.pool.ending)
 
 
@@ -450,7 +464,7 @@ async def open_lane(member: Member, owner: Any) -> Lane:
         BackendError: It can't be reached, or has no such token.
     """
     backend = member.backend
-    lane = Lane(member, await backend.stream(), owner)
+    lane = Lane(member, await _counted(member, backend.stream()), owner)
     try:
         await backend.initialise(lane)
         turn = await backend.turns.take(exclusive=False)
@@ -471,6 +485,18 @@ async def open_lane(member: Member, owner: Any) -> Lane:
     finally:
         if not lane.is_ready:
             lane.end(_ENDS_WORK)
+
+
+async def _counted(member: Member, opening: Awaitable[Stream]) -> Stream:
+    """Open a stream to a member, which has it from the beginning of this until the other end has gone."""
+    member.streams += 1
+    try:
+        stream = await opening
+    except BaseException:
+        member.streams -= 1
+        raise
+    stream.ended.add_done_callback(member.stream_ended)
+    return stream
 
 
 def _is_plain(data: bytes) -> bool:

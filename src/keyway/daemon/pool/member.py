@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from keyway.config import error_classes_of
 from keyway.cryptoki import MechanismInfo, SlotInfo, TokenInfo
 from keyway.gateway.pool.health import Event, Health, State, after, is_usable, share, start
-from keyway.gateway.pool.signals import Signal
+from keyway.gateway.pool.signals import Signal, parse_signal
 from keyway.gateway.slots import TokenRule
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Member:
     """What is shared of a member.
 
     Attributes:
-        name: Its name in the pool.
+        name: What it is known by in the pool. Another one than it is shown by when it leaves: its successor may be called like that.
+        shown: Its name in the configuration.
         backend: Where its token is.
         rule: Which of the tokens there it is.
         weight: How much of the work it gets, beside others.
@@ -32,6 +34,8 @@ class Member:
         share: How much of its weight counts at present: less while it is new.
         outstanding: Calls under way there, of all contexts.
         is_drained: Whether it gets no new work because somebody said so.
+        drained_since: When that was said last, by the monotonic clock.
+        streams: How many streams to it there are, or are being opened, of contexts and of the pool itself.
         parked: Why it gets no work until somebody has seen to it; empty if it does.
         slot_info: What its slot told last.
         token: What the token told last; None before it was seen.
@@ -43,17 +47,21 @@ class Member:
         error: What was wrong last.
     """
 
-    def __init__(self, options: MemberOptions, backend: Backend, vendor: Mapping[int, Signal]) -> None:
-        self.name = options.name
+    def __init__(self, options: MemberOptions, backend: Backend) -> None:
+        self.name = self.shown = options.name
         self.weight = options.weight
         self.is_standby = options.is_standby
         self.backend = backend
         self.rule = TokenRule(name=options.name, number=0, backend=options.backend, uri=options.uri)
-        self.vendor = vendor
+        self.vendor: Mapping[int, Signal] = {
+            rv: parse_signal(text) for rv, text in error_classes_of(backend.options).items()
+        }
         self.health: Health = start(monotonic())
         self.share = 1.0
         self.outstanding = 0
         self.is_drained = False
+        self.drained_since = 0.0
+        self.streams = 0
         self.parked = ""
         self.slot_info: SlotInfo | None = None
         self.token: TokenInfo | None = None
@@ -93,14 +101,20 @@ class Member:
             self.error = ""
         return self.health.state is not before
 
+    def stream_ended(self, _: object) -> None:
+        """Note that a stream to it is over."""
+        self.streams -= 1
+
     def status(self) -> dict[str, Any]:
         """Return how it goes, for `keyway status`."""
         return {
-            "member": self.name,
+            "member": self.shown,
             "backend": self.backend.name,
             "state": self.health.state.name.lower(),
+            "serves": self.is_usable,
             "drained": self.is_drained,
             "parked": self.parked,
+            "streams": self.streams,
             "outstanding": self.outstanding,
             "weight": self.weight,
             "standby": self.is_standby,

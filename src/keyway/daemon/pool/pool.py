@@ -8,7 +8,7 @@ import os
 import random
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from keyway.backend.connection import Connection
 from keyway.backend.host import Host
 from keyway.backend.turns import Turns
-from keyway.config import BackendOptions, MemberOptions, TokenOptions, error_classes_of
+from keyway.config import BackendOptions, MemberOptions, TokenOptions
 from keyway.cryptoki import RV, MechanismInfo, Numbers, Room, call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.context import PoolContext, open_lane
+from keyway.daemon.pool.draining import sweep
 from keyway.daemon.pool.lane import HEARTBEAT, Ask, Lane
 from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.login import Login
@@ -35,7 +36,7 @@ from keyway.gateway.pool import merge
 from keyway.gateway.pool.binding import reasons
 from keyway.gateway.pool.choice import Policy
 from keyway.gateway.pool.health import Event, State, probe_due
-from keyway.gateway.pool.signals import Signal, classify, parse_signal
+from keyway.gateway.pool.signals import Signal, classify
 from keyway.gateway.slots import BackendSlot, SeenSlot
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply, encode_request
@@ -65,6 +66,7 @@ class Pool:
         name: What it is called among the backends.
         token: The token's section of the configuration.
         members: The members in the order of the configuration.
+        leaving: Members that are not configured any more, and are held by something still.
         usable: Those of them that can be given work now, standbys last.
         policy: How a member is chosen.
         is_ordered: Whether the policy is that of an order.
@@ -73,6 +75,7 @@ class Pool:
         known: Set when each member has been probed once.
         is_stale: Whether what the tokens told of themselves may have changed.
         failovers: How often a call went on at another member.
+        disagreements: In how much the members were found to differ when they were compared last; None if they were not.
         ending: Seconds that a host has to end.
         crashes: For those that take it for a backend.
     """
@@ -100,30 +103,34 @@ class Pool:
         """
         self.token_name = name
         self.name = HOME.format(name)
-        self.token = options
         self.tasks = tasks
         self._counters = counters
         self.ending = ending
         self.turns = Turns(needed=False)
         self.options = BackendOptions(spares=0)
         self.crashes = 0
-        self.members = [
-            Member(each, backends[each.backend], _vendor(backends[each.backend].options)) for each in members
-        ]
+        self.members = [Member(each, backends[each.backend]) for each in members]
+        self.leaving: list[Member] = []
         self.usable: list[Member] = []
+        self.take_options(options)
+        self.contexts: set[PoolContext] = set()
+        self.known = asyncio.Event()
+        self.is_stale = False
+        self.failovers = 0
+        self.disagreements: int | None = None
+        self._turn = 0
+        self._key = secrets.token_bytes(32)
+        self._probing: set[Member] = set()
+        self._abandoned: set[Stream] = set()
+
+    def take_options(self, options: TokenOptions) -> None:
+        """Go by a section of the configuration from now on. Its members are another matter."""
+        self.token = options
         self.policy = Policy(options.policy)
         self.is_ordered = self.policy is Policy.FAILOVER
         self.deadline = options.deadline
         self.long_deadline = options.long_deadline
         self.journal = options.journal
-        self.contexts: set[PoolContext] = set()
-        self.known = asyncio.Event()
-        self.is_stale = False
-        self.failovers = 0
-        self._turn = 0
-        self._key = secrets.token_bytes(32)
-        self._probing: set[Member] = set()
-        self._abandoned: set[Stream] = set()
 
     # As a backend
 
@@ -140,6 +147,15 @@ class Pool:
         """Return the slot as it is seen now."""
         await self.known.wait()
         return SeenSlot(BackendSlot(self.name, 0), slot_info(self), token_info(self))
+
+    def backends(self) -> set[Backend]:
+        """Return the backends of all members, those that leave among them."""
+        return {member.backend for member in (*self.members, *self.leaving)}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no context has a stream to it, and nothing is left of those that had."""
+        return not self.contexts and not self._abandoned
 
     def left(self, context: PoolContext) -> None:
         """Forget a context that is over."""
@@ -177,7 +193,7 @@ class Pool:
             since: When it was asked, by the monotonic clock.
         """
         meaning = "done" if rv == RV.CKR_OK else classify(rv, member.vendor).name.lower()
-        self._counters.note(number, self.token_name, member.name, meaning, monotonic() - since)
+        self._counters.note(number, self.token_name, member.shown, meaning, monotonic() - since)
 
     def failed_over(self, member: Member, number: int, signal: Signal) -> None:
         """Note that a call goes on at another member.
@@ -188,12 +204,12 @@ class Pool:
             signal: Why.
         """
         self.failovers += 1
-        self._counters.failover(self.token_name, member.name, signal.name.lower())
+        self._counters.failover(self.token_name, member.shown, signal.name.lower())
         event(
             logging.DEBUG,
             "failed over",
             token=self.token_name,
-            member=member.name,
+            member=member.shown,
             call=call_name((0, number, 0, 0, 0, 0)),
         )
 
@@ -271,7 +287,7 @@ class Pool:
     def own_pin_refused(self, member: Member, rv: int) -> None:
         """Park a member that refuses the gateway's own PIN: it is not tried again."""
         member.parked = f"the PIN of pin_file is refused: {rv_name(rv)}"
-        event(logging.ERROR, "member parked", token=self.token_name, member=member.name, why=member.parked)
+        event(logging.ERROR, "member parked", token=self.token_name, member=member.shown, why=member.parked)
         self.count_usable()
 
     # How the members do
@@ -314,7 +330,7 @@ class Pool:
             f"{lane.host.kind} ended",
             backend=lane.name,
             token=self.token_name,
-            member=lane.member.name,
+            member=lane.member.shown,
             host=lane.host.place,
             how=how,
             calls=",".join(calls),
@@ -328,8 +344,16 @@ class Pool:
             if state is State.UP:
                 self._rewarm()
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
-                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.name, reason=reason)
+                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.shown, reason=reason)
         self.count_usable()
+        if member.health.state is State.UP and before in (State.DOWN, State.PROBING):
+            self.welcome()
+
+    def welcome(self) -> None:
+        """Have the sessions that work on made ready at members that have come: each when it makes its next calls."""
+        for context in self.contexts:
+            for session in context.sessions.values():
+                session.cold = 0
 
     def _rewarm(self) -> None:
         """Have sessions that work on made ready at a member that is back, however often that failed while it was away."""
@@ -339,20 +363,44 @@ class Pool:
 
     async def run(self) -> None:
         """Watch the members until cancelled."""
-        await asyncio.gather(*(self._probe(member) for member in self.members))
+        await self.probe_all(self.members)
         self.known.set()
         while True:
             await asyncio.sleep(TICK)
             now = monotonic()
             for member in self.members:
-                if probe_due(member.health, now) and member not in self._probing:
-                    self.tasks.start(self._probe(member), f"probe of {member.name}")
+                if member.is_drained:
+                    sweep(self, member)
+                elif probe_due(member.health, now) and member not in self._probing:
+                    self._start_probe(member)
                 if member.share < 1.0:
                     self._note(member, Event.SERVED)
+            for member in list(self.leaving):
+                self._let_go(member)
             for context in list(self.contexts):
                 context.sweep(now)
 
-    async def _probe(self, member: Member) -> None:
+    def _let_go(self, member: Member) -> None:
+        sweep(self, member)
+        if not member.streams:
+            self.leaving.remove(member)
+            event(logging.INFO, "member left", token=self.token_name, member=member.shown)
+
+    async def probe_all(self, members: Iterable[Member]) -> None:
+        """Find out how some members do."""
+        await asyncio.wait([self._start_probe(member) for member in members])
+
+    def _start_probe(self, member: Member) -> asyncio.Task[None]:
+        return self.tasks.start(self.probe(member), f"probe of {member.name}")
+
+    async def probe(self, member: Member, *, is_trusted: bool = True) -> None:
+        """Find out how a member does, by making its module ready once and asking what it can.
+
+        Args:
+            member: The member.
+            is_trusted: Whether one that was well still serves when a first probe ends badly, until a second one does. One that was never
+                seen does not.
+        """
         self._probing.add(member)
         self._note(member, Event.PROBE_STARTED)
         member.backend.stock.end_pause()
@@ -368,8 +416,7 @@ class Pool:
             self._note(member, Event.PROBE_PASSED)
         except (BackendError, LinkLost, TimeoutError, WireError) as error:
             self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
-            if member.token is None:
-                # It was never there: it is not taken for one that is up.
+            if not is_trusted or member.token is None:
                 self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
         finally:
             self._probing.discard(member)
@@ -428,6 +475,7 @@ class Pool:
             "policy": self.token.policy,
             "writes": self.token.writes,
             "members": [member.status() for member in self.members],
+            "leaving": [member.status() for member in self.leaving],
             "failovers": self.failovers,
             "contexts": len(self.contexts),
             "sessions": sum(len(context.sessions) for context in self.contexts),
@@ -436,6 +484,7 @@ class Pool:
                 for context in self.contexts
                 for session in context.sessions.values()
             ),
+            "disagreements": self.disagreements,
         }
 
     @staticmethod
@@ -486,7 +535,3 @@ async def _mechanism_info(lane: Lane, type_: int) -> MechanismInfo | None:
     reply = await lane.ask(_INFO.number, encode_request(_INFO, (type_, True)).body, lane.slot)
     values = decode_reply(_INFO, reply.body)
     return values[0] if reply.rv == RV.CKR_OK and values and isinstance(values[0], MechanismInfo) else None
-
-
-def _vendor(options: BackendOptions) -> dict[int, Any]:
-    return {rv: parse_signal(text) for rv, text in error_classes_of(options).items()}

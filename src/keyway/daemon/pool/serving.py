@@ -248,7 +248,8 @@ async def _ask_for_error(
 ) -> tuple[Lane | None, Reply]:
     """Let a module say what it says of an object that nobody has."""
     session = call.session
-    for member in [session.home, *context.pool.usable]:
+    home = [session.home] if session.home.is_usable else []
+    for member in [*home, *context.pool.usable]:
         try:
             lane = await context.lane(member, until)
             await prepare(context, lane, session, (), until)
@@ -288,11 +289,21 @@ def _able(context: PoolContext, session: PoolSession, names: Collection[int], tr
         return [] if bound.member.name in tried else [bound.member]
     able = [
         member
-        for member in context.pool.usable
+        for member in _candidates(context, names)
         if member.name not in tried and _may_serve(context, session, member, names)
     ]
     having = [member for member in able if _has(context.lanes.get(member.name), names)]
     return having or able
+
+
+def _candidates(context: PoolContext, names: Collection[int]) -> list[Member]:
+    """Return the members that can be given work. What session objects need goes on at a member that is drained: they are nowhere else."""
+    usable = context.pool.usable
+    of_session = [name for name in names if name >= FIRST_SESSION_OBJECT]
+    if not of_session:
+        return usable
+    drained = [lane for lane in context.lanes.values() if lane.member.is_drained and lane.is_ready]
+    return [*usable, *(lane.member for lane in drained if _has(lane, of_session))]
 
 
 def _may_serve(context: PoolContext, session: PoolSession, member: Member, names: Collection[int]) -> bool:
@@ -450,7 +461,7 @@ async def log_in(context: PoolContext, lane: Lane, login: Login) -> None:
                 logging.WARNING,
                 "member refuses the PIN",
                 token=context.pool.token_name,
-                member=member.name,
+                member=member.shown,
                 rv=rv_name(reply.rv),
             )
             if login.is_own:

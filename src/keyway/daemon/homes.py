@@ -1,0 +1,153 @@
+"""The backends and pools of a daemon: those that new contexts get, and those that only older contexts still have."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keyway.config import Config, members_of
+from keyway.daemon.backend import Backend
+from keyway.daemon.pool.pool import Pool
+from keyway.observe.log import event
+
+if TYPE_CHECKING:
+    from keyway.config import BackendOptions
+    from keyway.daemon.binding import Home
+    from keyway.daemon.tasks import Tasks
+    from keyway.observe.metrics import Counters
+
+__all__ = ["Homes", "by_name"]
+
+
+class Homes:
+    """Makes, runs and ends them.
+
+    Attributes:
+        backends: The backends by name.
+        pools: The pools by the token's name.
+        by_name: Both, by what clients' streams know them by. A context keeps the one that it began with.
+        old_backends: Backends that are not configured any more, or not like that.
+        old_pools: Such pools.
+    """
+
+    def __init__(
+        self, config: Config, binary: Path, environment: Mapping[str, str], tasks: Tasks, counters: Counters
+    ) -> None:
+        """Prepare those of a configuration. Needs a running loop.
+
+        Args:
+            config: The configuration.
+            binary: Path of keyway-host.
+            environment: What module hosts inherit, before their backend's own variables.
+            tasks: What runs beside the loop's callbacks.
+            counters: Where calls are counted.
+
+        Raises:
+            AddressError: Files for TLS can't be used.
+        """
+        self._binary = binary
+        self._environment = environment
+        self._tasks = tasks
+        self._counters = counters
+        self._running: dict[Backend | Pool, asyncio.Task[None]] = {}
+        self._ending: set[Backend] = set()
+        self.old_backends: set[Backend] = set()
+        self.old_pools: set[Pool] = set()
+        self.backends: Mapping[str, Backend] = {
+            name: self.new_backend(name, options) for name, options in config.backends.items()
+        }
+        self.pools: Mapping[str, Pool] = {
+            name: self.new_pool(name, config, self.backends) for name, token in config.tokens.items() if token.is_pool
+        }
+        self.by_name = by_name(self.backends, self.pools)
+        self._count()
+
+    def new_backend(self, name: str, options: BackendOptions) -> Backend:
+        """Return a backend that does not run yet.
+
+        Raises:
+            AddressError: Files for TLS can't be used.
+        """
+        return Backend(name, options, self._binary, self._environment)
+
+    def new_pool(self, name: str, config: Config, backends: Mapping[str, Backend]) -> Pool:
+        """Return a pool that does not run yet.
+
+        Args:
+            name: The token's name.
+            config: The configuration.
+            backends: Its backends by name.
+        """
+        token = config.tokens[name]
+        return Pool(name, token, members_of(token, config), backends, self._tasks, self._counters, config.limits.ending)
+
+    def start(self) -> None:
+        """Start what does not run yet."""
+        for backend in self.backends.values():
+            if backend not in self._running:
+                self._running[backend] = self._tasks.start(backend.stock.keep_filled(), f"spares of {backend.name}")
+        for pool in self.pools.values():
+            if pool not in self._running:
+                self._running[pool] = self._tasks.start(pool.run(), pool.name)
+
+    def change(self, backends: Mapping[str, Backend], pools: Mapping[str, Pool]) -> None:
+        """Let new contexts get others from now on, and start them.
+
+        Args:
+            backends: The backends by name; those that stay are the same objects.
+            pools: The pools by the token's name, likewise.
+        """
+        gone = set(self.backends.values()) - set(backends.values())
+        self.old_pools |= set(self.pools.values()) - set(pools.values())
+        self.old_backends |= gone
+        for name, backend in backends.items():
+            if name in self.backends:
+                backend.answered = self.backends[name].answered  # Whoever watches sees it go up only.
+        self.backends, self.pools = backends, pools
+        self.by_name = by_name(backends, pools)
+        self._count()
+        self.start()
+        for backend in gone:
+            # It starts no more than its contexts ask for.
+            self._running.pop(backend).cancel()
+            backend.stock.close()
+
+    def release(self, used: Collection[Home]) -> None:
+        """End what is not configured any more, and not used.
+
+        Args:
+            used: What contexts have.
+        """
+        for pool in list(self.old_pools):
+            if pool.is_idle and pool not in used:
+                self.old_pools.discard(pool)
+                self._running.pop(pool).cancel()
+        needed = {backend for pool in (*self.pools.values(), *self.old_pools) for backend in pool.backends()}
+        for backend in self.old_backends - needed - self._ending:
+            if backend not in used:
+                self._ending.add(backend)
+                self._tasks.start(self._end(backend), f"end of {backend.name}")
+
+    async def close(self) -> None:
+        """End everything, and wait for that. Nothing runs any more."""
+        for pool in (*self.pools.values(), *self.old_pools):
+            pool.close()
+        for backend in (*self.backends.values(), *self.old_backends):
+            await backend.close()
+
+    async def _end(self, backend: Backend) -> None:
+        await backend.close()
+        self.old_backends.discard(backend)
+        self._ending.discard(backend)
+        event(logging.INFO, "backend ended", backend=backend.name)
+
+    def _count(self) -> None:
+        self._counters.answered = {name: backend.answered for name, backend in self.backends.items()}
+
+
+def by_name(backends: Mapping[str, Backend], pools: Mapping[str, Pool]) -> Mapping[str, Home]:
+    """Return both by what clients' streams know them by."""
+    return {**backends, **{pool.name: pool for pool in pools.values()}}
