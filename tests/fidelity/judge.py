@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from tests.fidelity import published, subjects
@@ -79,7 +79,12 @@ def direct_runs(suite: str, count: int) -> list[dict[str, Outcome]]:
     return list(runs)
 
 
-def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int = 2) -> Verdict:
+def judge(
+    suite: str,
+    subject: Callable[[str], dict[str, Outcome]],
+    repeats: int = 2,
+    own: Iterable[published.Entry] | None = None,
+) -> Verdict:
     """Runs a suite directly and through a subject, and compares.
 
     What looks like a difference may be a test that is flaky but rarely so: before it is believed the direct side
@@ -89,13 +94,15 @@ def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int
         suite: Name of the suite.
         subject: Runs it through what is to be judged.
         repeats: How many direct runs come first.
+        own: What the subject may lose besides what is published for all; None if it is the one that the published list is kept for.
 
     Raises:
         subjects.SuiteBroken: A run ended without an outcome set.
     """
     runs = direct_runs(suite, repeats)
     through = subject(suite)
-    listed = published.entries(suite)
+    needed = published.entries(suite) if own is None else list(own)
+    listed = [*published.entries(suite), *(own or ())]
     for _ in range(EXTRA_DIRECT_RUNS):
         comparison = compare(runs, through)
         open_questions = published.unexplained(comparison.differences, listed)
@@ -107,7 +114,7 @@ def judge(suite: str, subject: Callable[[str], dict[str, Outcome]], repeats: int
         suite,
         comparison,
         tuple(published.unexplained(comparison.differences, listed)),
-        tuple(published.stale(comparison.differences, listed)),
+        tuple(published.stale(comparison.differences, needed)),
     )
 
 

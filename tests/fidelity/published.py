@@ -14,6 +14,9 @@ LIST = Path(__file__).with_name("differences.toml")
 BEHIND_P11_KIT = Path(__file__).with_name("behind-p11-kit.toml")
 """What `p11-kit server` keeps, and Keyway in its place does not."""
 
+BEHIND_A_POOL = Path(__file__).with_name("behind-a-pool.toml")
+"""What a pool of one member does not keep."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:

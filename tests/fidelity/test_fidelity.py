@@ -37,6 +37,16 @@ def test_the_client_of_p11_kit_loses_nothing_that_its_own_server_keeps(
     assert not standing.stale, standing.report()
 
 
+@pytest.mark.parametrize("suite", ["abi", "python-pkcs11", "p11test"])
+def test_a_pool_of_one_keeps_what_is_not_about_slots(
+    suite: str, record_property: Callable[[str, object], None]
+) -> None:
+    listed = published.entries(suite, published.BEHIND_A_POOL)
+    verdict = judge.judge(suite, subjects.pool, DIRECT_RUNS, listed)
+    record_property(PROPERTY, f"{verdict.summary()}; through a pool of one")
+    assert not verdict.failed, verdict.report()
+
+
 def test_interfaces_and_conduct_are_as_they_should_be(record_property: Callable[[str, object], None]) -> None:
     outcomes = subjects.keyway("checks")
     bad = {test: str(outcome) for test, outcome in outcomes.items() if outcome.status is not Status.PASS}
