@@ -99,6 +99,7 @@ pub fn make(
             }
         }
     }
+    give_up(session, &mut state.view, row);
     Err(CKR_DEVICE_REMOVED)
 }
 

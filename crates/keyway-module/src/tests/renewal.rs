@@ -9,6 +9,7 @@ use keyway_wire::generated::call::*;
 use keyway_wire::generated::mechanism::CKM_ECDSA;
 use keyway_wire::generated::rv::*;
 use keyway_wire::value::{Bytes, Room, Template, Value};
+use std::io::Read;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Barrier;
 use std::thread;
@@ -283,6 +284,22 @@ fn what_ends_the_context_or_the_sessions_ends_the_waiting() {
             assert_eq!(call.join().expect("a thread"), expected, "{end}");
         });
     }
+}
+
+#[test]
+fn a_gateway_that_says_nothing_is_not_waited_for_when_the_context_ends() {
+    let (place, mut gateway, application) = bench(patient());
+    let session = application.logged_in();
+    gateway.stop();
+    let listener = std::os::unix::net::UnixListener::bind(place.socket()).expect("a socket");
+    thread::scope(|scope| {
+        let call = scope.spawn(|| application.sign(session));
+        let (mut client, _) = listener.accept().expect("a client");
+        // It has said what it wants, and waits for the answer.
+        client.read_exact(&mut [0; 33]).expect("a request");
+        assert_eq!(application.context.close(), CKR_OK);
+        assert_eq!(call.join().expect("a thread"), CKR_CRYPTOKI_NOT_INITIALIZED);
+    });
 }
 
 #[test]
