@@ -87,7 +87,7 @@ impl Context {
         self.closed.store(true, Ordering::SeqCst);
         self.wake();
         let mut rv = CKR_OK;
-        if let Some(connection) = self.link.take() {
+        if let Some(connection) = self.link.close() {
             let request = Request {
                 call: C_FINALIZE,
                 ..Request::default()

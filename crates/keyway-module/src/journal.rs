@@ -114,7 +114,6 @@ impl Journal {
         match (row.step, outcome.rv) {
             (Step::Start, CKR_OK) => {
                 self.end(operation);
-                self.lost &= !operation.bit();
                 if outcome.mechanism {
                     self.start(operation, row, args);
                 }
@@ -197,6 +196,7 @@ impl Journal {
     /// The operation is over, or the application takes it to be.
     pub fn end(&mut self, operation: Operation) {
         self.remove(operation.bit());
+        self.lost &= !operation.bit();
     }
 
     fn remove(&mut self, bits: u16) {

@@ -44,6 +44,9 @@ pub struct Link {
     /// How many attempts have failed.
     failures: AtomicU64,
     made: AtomicBool,
+    /// The connection on which the context is being opened.
+    opening: Mutex<Option<Arc<Connection>>>,
+    closed: AtomicBool,
     /// What standard error was told last of each address.
     told: Mutex<HashMap<String, String>>,
     noted: Arc<AtomicI32>,
@@ -60,6 +63,8 @@ impl Link {
             connecting: Mutex::new(Missing::Absent),
             failures: AtomicU64::new(0),
             made: AtomicBool::new(false),
+            opening: Mutex::default(),
+            closed: AtomicBool::new(false),
             told: Mutex::default(),
             noted,
         }
@@ -97,15 +102,17 @@ impl Link {
             *connecting = *missing;
             self.failures.fetch_add(1, Ordering::Release);
         })?;
-        let connection = Arc::new(connection);
         *write(&self.current) = Some(Arc::clone(&connection));
         self.made.store(true, Ordering::Relaxed);
         Ok(connection)
     }
 
     /// Tries the addresses in their order.
-    fn connect(&self) -> Result<Connection, Missing> {
+    fn connect(&self) -> Result<Arc<Connection>, Missing> {
         for address in &self.config.addresses {
+            if self.closed.load(Ordering::SeqCst) {
+                break;
+            }
             match self.connect_to(address) {
                 Err(Missing::Absent) => {}
                 result => return result,
@@ -114,14 +121,20 @@ impl Link {
         Err(Missing::Absent)
     }
 
-    fn connect_to(&self, address: &Address) -> Result<Connection, Missing> {
+    fn connect_to(&self, address: &Address) -> Result<Arc<Connection>, Missing> {
         let connection = Connection::open(address, &self.config, &self.noted).map_err(|unreachable| {
             if let Unreachable::Distrusted(reason) = unreachable {
                 self.tell(address, reason);
             }
             Missing::Absent
         })?;
+        let connection = Arc::new(connection);
+        *lock(&self.opening) = Some(Arc::clone(&connection));
+        if self.closed.load(Ordering::SeqCst) {
+            connection.shut();
+        }
         let greeted = self.greet(&connection);
+        *lock(&self.opening) = None;
         if greeted == Err(Missing::Absent) {
             if let Some(reason) = connection.reason() {
                 self.tell(address, reason);
@@ -140,8 +153,13 @@ impl Link {
         }
     }
 
-    /// Takes the connection, if there is one.
-    pub fn take(&self) -> Option<Arc<Connection>> {
+    /// Takes the connection, if there is one. None is made any more; who waits for one waits no longer, but for an address that does
+    /// not answer.
+    pub fn close(&self) -> Option<Arc<Connection>> {
+        self.closed.store(true, Ordering::SeqCst);
+        if let Some(connection) = lock(&self.opening).take() {
+            connection.shut();
+        }
         write(&self.current).take().filter(|connection| !connection.is_broken())
     }
 

@@ -99,6 +99,7 @@ pub fn make(
             }
         }
     }
+    give_up(session, &mut state.view, row);
     Err(CKR_DEVICE_REMOVED)
 }
 
@@ -125,9 +126,9 @@ fn attempt(
     if let Some(login) = &mut login {
         let rv = match result {
             Ok(rv) => Some(rv),
-            Err(Failure::Lost) => None,
-            // The token has not seen it; or the application was told nothing.
-            Err(Failure::NotSent | Failure::Refused(_)) => return result,
+            Err(Failure::NotSent) => return result,
+            Err(Failure::Refused(_)) if !connection.is_broken() => return result,
+            Err(Failure::Lost | Failure::Refused(_)) => None,
         };
         login.note(row, args, rv, connection.number(), context.link.renewal().remember_pin);
     }

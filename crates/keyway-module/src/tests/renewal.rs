@@ -9,6 +9,8 @@ use keyway_wire::generated::call::*;
 use keyway_wire::generated::mechanism::CKM_ECDSA;
 use keyway_wire::generated::rv::*;
 use keyway_wire::value::{Bytes, Room, Template, Value};
+use std::io::Read;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
@@ -285,6 +287,22 @@ fn what_ends_the_context_or_the_sessions_ends_the_waiting() {
 }
 
 #[test]
+fn a_gateway_that_says_nothing_is_not_waited_for_when_the_context_ends() {
+    let (place, mut gateway, application) = bench(patient());
+    let session = application.logged_in();
+    gateway.stop();
+    let listener = std::os::unix::net::UnixListener::bind(place.socket()).expect("a socket");
+    thread::scope(|scope| {
+        let call = scope.spawn(|| application.sign(session));
+        let (mut client, _) = listener.accept().expect("a client");
+        // It has said what it wants, and waits for the answer.
+        client.read_exact(&mut [0; 33]).expect("a request");
+        assert_eq!(application.context.close(), CKR_OK);
+        assert_eq!(call.join().expect("a thread"), CKR_CRYPTOKI_NOT_INITIALIZED);
+    });
+}
+
+#[test]
 fn sessions_that_are_closed_while_they_are_renewed_are_not_left_at_the_gateway() {
     let (_place, mut gateway, application) = bench(patient());
     let token = application.token.clone();
@@ -425,4 +443,59 @@ fn what_was_kept_back_when_the_connection_broke_is_sent_on_the_next_one() {
     assert_eq!(application.call(C_SIGNUPDATE, session, &[data(b"ta")]), CKR_OK);
     let (rv, signature) = application.result(C_SIGNFINAL, session, b"");
     assert_eq!((rv, signature), (CKR_OK, super::gateway::sum(b"data")));
+}
+
+#[test]
+fn however_often_connections_break_nothing_is_made_twice_and_nobody_waits_for_ever() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 60;
+    let (_place, gateway, application) = bench(patient());
+    let token = application.token.clone();
+    let login = application.logged_in();
+    let working = AtomicUsize::new(THREADS);
+    let (made, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    // Whoever is hit again and again is told so.
+                    let session = loop {
+                        match open_session(&application.context, 1) {
+                            Ok(session) => break session,
+                            Err(rv) => assert_eq!(rv, CKR_DEVICE_ERROR),
+                        }
+                    };
+                    match application.create(session) {
+                        CKR_OK => &made,
+                        CKR_DEVICE_ERROR | CKR_DEVICE_REMOVED => &failed,
+                        rv => panic!("{rv:#x}"),
+                    }
+                    .fetch_add(1, Ordering::SeqCst);
+                    match application.sign(session) {
+                        CKR_OK | CKR_DEVICE_ERROR | CKR_DEVICE_REMOVED | CKR_USER_NOT_LOGGED_IN => {}
+                        rv => panic!("{rv:#x}"),
+                    }
+                    if round % 3 == 0 {
+                        assert_eq!(application.call(C_CLOSESESSION, session, &[]), CKR_OK);
+                    }
+                }
+                working.fetch_sub(1, Ordering::SeqCst);
+                // So that nobody waits for calls that do not come.
+                let _ = application.call(C_GETFUNCTIONSTATUS, login, &[]);
+            });
+        }
+        let is_over = || working.load(Ordering::SeqCst) == 0;
+        while !is_over() {
+            let next = token.with(|world| world.came.len()) + 50;
+            token.wait(|world| world.came.len() >= next || is_over());
+            gateway.cut();
+        }
+    });
+    assert!([CKR_OK, CKR_USER_ALREADY_LOGGED_IN].contains(&application.login(login)));
+    assert_eq!(application.sign(login), CKR_OK);
+    let calls = THREADS * ROUNDS;
+    let (made, failed) = (made.into_inner(), failed.into_inner());
+    assert_eq!(made + failed, calls);
+    assert!(token.count(C_CREATEOBJECT).0 <= calls);
+    assert!((made..=calls).contains(&application.created()));
 }

@@ -9,10 +9,11 @@ use keyway_wire::generated::initialize_flag::CKF_OS_LOCKING_OK;
 use keyway_wire::generated::rv::CKR_OK;
 use keyway_wire::generated::session_flag::{CKF_RW_SESSION, CKF_SERIAL_SESSION};
 use keyway_wire::value::{Attribute, AttributeValue, Bytes, Mechanism, Parameter, Room, Template, Value};
-use keyway_wire::{call, table::Call};
-use std::io::ErrorKind;
+use keyway_wire::{call, flag, table::Call, Header, HEADER_LENGTH};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -108,8 +109,51 @@ pub struct Hosts {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How a host gets a client's stream: given away, or through a relay that says of sessions that they can be made anew.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Direct,
+    Renewable,
+}
+
+/// Passes bytes on, and says of each session that is opened that it can be made anew.
+fn relay(client: UnixStream) -> OwnedFd {
+    let (host, ours) = UnixStream::pair().expect("a pair");
+    let (mut from, mut to) = (
+        client.try_clone().expect("a stream"),
+        ours.try_clone().expect("a stream"),
+    );
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    std::thread::spawn(move || {
+        let _ = answers(&ours, &client);
+        let _ = client.shutdown(Shutdown::Both);
+    });
+    host.into()
+}
+
+fn answers(mut host: &UnixStream, mut client: &UnixStream) -> std::io::Result<()> {
+    let mut version = [0];
+    host.read_exact(&mut version)?;
+    client.write_all(&version)?;
+    loop {
+        let mut start = [0; HEADER_LENGTH];
+        host.read_exact(&mut start)?;
+        let mut header = Header::decode(&start);
+        if header.call == C_OPENSESSION {
+            header.flags |= flag::RENEWABLE;
+        }
+        let mut frame = header.encode().to_vec();
+        frame.resize(HEADER_LENGTH + header.length as usize, 0);
+        host.read_exact(&mut frame[HEADER_LENGTH..])?;
+        client.write_all(&frame)?;
+    }
+}
+
 impl Hosts {
-    pub fn start(token: &Token) -> Self {
+    pub fn start(token: &Token, way: Way) -> Self {
         let socket = token.socket();
         let listener = UnixListener::bind(&socket).expect("a socket");
         let (ended, children) = (Arc::<AtomicBool>::default(), Arc::<Mutex<Vec<Child>>>::default());
@@ -124,7 +168,11 @@ impl Hosts {
                 command
                     .args(["--fd", "0", SOFTHSM])
                     .env("SOFTHSM2_CONF", &configuration);
-                lock(&list).push(command.stdin(OwnedFd::from(stream)).spawn().expect("a host"));
+                let stream = match way {
+                    Way::Direct => OwnedFd::from(stream),
+                    Way::Renewable => relay(stream),
+                };
+                lock(&list).push(command.stdin(stream).spawn().expect("a host"));
             }
         });
         Self {
@@ -147,7 +195,7 @@ impl Hosts {
 impl Drop for Hosts {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        match std::os::unix::net::UnixStream::connect(&self.socket) {
+        match UnixStream::connect(&self.socket) {
             Err(error) if error.kind() != ErrorKind::NotFound => {}
             _ => {
                 let _ = self.thread.take().map(JoinHandle::join);
@@ -171,6 +219,10 @@ pub struct Application {
 impl Application {
     /// Loads the module; it is not initialised.
     pub fn new() -> Self {
+        Self::by(Way::Direct)
+    }
+
+    fn by(way: Way) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = lock(&ALONE);
         let module = Library::load(&libkeyway()).expect("the module");
@@ -178,7 +230,7 @@ impl Application {
         std::env::set_var("KEYWAY_ADDRESS", token.socket());
         std::env::set_var("KEYWAY_STATS", token.stats());
         Self {
-            hosts: Hosts::start(&token),
+            hosts: Hosts::start(&token, way),
             module,
             token,
             _alone: alone,
@@ -187,7 +239,11 @@ impl Application {
 
     /// Loads and initialises it.
     pub fn initialized() -> Self {
-        let application = Self::new();
+        Self::initialized_by(Way::Direct)
+    }
+
+    pub fn initialized_by(way: Way) -> Self {
+        let application = Self::by(way);
         assert_eq!(application.module.initialize(CKF_OS_LOCKING_OK, None), CKR_OK);
         application
     }
