@@ -2,6 +2,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.daemon.conftest import starting
@@ -34,7 +35,7 @@ def member(start, home, passthrough, made):
     """Makes members. At the end of the test, before that of the daemons, all of them behave again."""
     members = []
 
-    def make(name: str, *lines: str, **options: object) -> Member:
+    def make(name: str, *lines: str, **options: Any) -> Member:
         members.append(Member(home, passthrough, options.pop("made", made), name, *lines, **options))
         return members[-1]
 
@@ -47,7 +48,7 @@ def member(start, home, passthrough, made):
 def pool(start, member):
     """Starts a daemon with a pool in slot 0, and the tokens of its members in the slots behind it."""
 
-    def begin(*members: Member | str, more: str = "", **options: object) -> Pools:
+    def begin(*members: Member | str, more: str = "", **options: Any) -> Pools:
         made = [member(each) if isinstance(each, str) else each for each in members or ("one", "two")]
         section = tokens.pool(*(each.uri for each in made), **options)
         return Pools(start("\n".join(sections(section, *made, more=more))), *made)

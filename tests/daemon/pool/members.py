@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 from contextlib import suppress
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from tests.daemon.harness import RunningDaemon, until
@@ -74,7 +75,7 @@ class Member:
         """Let calls do what they should again; all if none is named."""
         for path in self.folder.iterdir():
             name = path.name.removeprefix("once-").removeprefix("taken-")
-            if name != "calls" and (not functions or name in functions):
+            if name not in ("calls", "writing") and (not functions or name in functions):
                 path.unlink(missing_ok=True)
 
     def was_told(self, function: str) -> bool:
@@ -116,9 +117,11 @@ class Member:
         return {pid for pid in self._daemon.hosts() if own in _environment(pid)}
 
     def kill(self) -> None:
-        """Kill all of its processes."""
-        for pid in self.hosts():
-            signal_to(pid, signal.SIGKILL)
+        """Kill all of its processes, but none that is writing the token."""
+        with (self.folder / "writing").open("w") as file:
+            flock(file, LOCK_EX)
+            for pid in self.hosts():
+                signal_to(pid, signal.SIGKILL)
 
     def goes(self) -> None:
         """Let it be gone, and all attempts to reach it fail."""

@@ -3,11 +3,13 @@
  *
  * PASSTHROUGH_MODULE: path of the module that does the work.
  * PASSTHROUGH_FOLDER: where the files are, which may come and go at any time:
+ *   writing     is locked while a token may be written: SoftHSM loses one that is half written when its process is killed
  *   calls       gets a line for each call when it comes: the process, the function, and for C_Login the type of user
  *   FUNCTION    what each call of the function shall do, such as C_Sign; made by renaming, so that nobody sees half of it
  *   once-FUNCTION   the same for one call of all processes, which renames it to taken-FUNCTION
  * Words in such a file:
- *   rv N        answer N instead of making the call
+ *   rv N        answer N instead of making the call; an operation that it belongs to is ended, as the standard says
+ *   rv-stays N  the same, but the operation goes on, as with some modules
  *   rv-after N  make the call, then answer N
  *   exit        end the process instead of making the call
  *   exit-after  make the call, then end the process
@@ -26,6 +28,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 typedef unsigned long ulong;
@@ -130,6 +133,19 @@ static ulong cancel(ulong session, ulong flags)
     return OK;
 }
 
+static void end_operation(int number, ulong session)
+{
+    byte room[4096];
+    ulong length = sizeof room;
+    int final = number >= C_Encrypt_ && number <= C_EncryptFinal_ ? C_EncryptFinal_
+                : number >= C_Decrypt_ && number <= C_DecryptFinal_ ? C_DecryptFinal_
+                : number >= C_Digest_ && number <= C_DigestFinal_ ? C_DigestFinal_
+                : number >= C_Sign_ && number <= C_SignFinal_ ? C_SignFinal_
+                : number >= C_Verify_ && number <= C_VerifyFinal_ ? C_VerifyFinal_
+                : 0;
+    if (final) real->at[final](session, (ulong)room, final == C_VerifyFinal_ ? 1 : (ulong)&length, 0, 0, 0, 0, 0);
+}
+
 static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
 {
     const struct mechanism *asked = (const struct mechanism *)b;
@@ -151,6 +167,34 @@ static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong
     return real->at[number](a, b, c, d, e, f, g, h);
 }
 
+static int is_writing(int number)
+{
+    return number == C_InitToken_ || number == C_InitPIN_ || number == C_SetPIN_ || number == C_Login_ || number == C_LoginUser_ ||
+           number == C_CreateObject_ || number == C_CopyObject_ || number == C_DestroyObject_ || number == C_SetAttributeValue_ ||
+           (number >= C_GenerateKey_ && number <= C_DeriveKey_);
+}
+
+static int lock(void)
+{
+    int file = openat(folder, "writing", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0 || flock(file, LOCK_EX)) abort();
+    return file;
+}
+
+static ulong make(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
+{
+    int file = is_writing(number) ? lock() : -1;
+    ulong rv = pass(number, a, b, c, d, e, f, g, h);
+    if (file >= 0) close(file);
+    return rv;
+}
+
+static void leave(void)
+{
+    lock();
+    _exit(1);
+}
+
 static ulong forward(int number, const char *name, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
 {
     char path[64], words[64];
@@ -159,21 +203,25 @@ static ulong forward(int number, const char *name, ulong a, ulong b, ulong c, ul
     if (told(name, path, sizeof path, words, sizeof words)) {
         char *space = strchr(words, ' ');
         if (space) argument = strtoul(space + 1, NULL, 0);
-        if (!strncmp(words, "rv ", 3)) return argument;
-        if (!strcmp(words, "exit")) _exit(1);
+        if (!strncmp(words, "rv-stays ", 9)) return argument;
+        if (!strncmp(words, "rv ", 3)) {
+            end_operation(number, a);
+            return argument;
+        }
+        if (!strcmp(words, "exit")) leave();
         if (!strcmp(words, "hang"))
             while (faccessat(folder, path, F_OK, 0) == 0) usleep(5000);
         if (!strncmp(words, "delay ", 6)) usleep((useconds_t)argument * 1000);
         if (!strncmp(words, "rv-after ", 9)) {
-            pass(number, a, b, c, d, e, f, g, h);
+            make(number, a, b, c, d, e, f, g, h);
             return argument;
         }
         if (!strcmp(words, "exit-after")) {
-            pass(number, a, b, c, d, e, f, g, h);
-            _exit(1);
+            make(number, a, b, c, d, e, f, g, h);
+            leave();
         }
     }
-    return pass(number, a, b, c, d, e, f, g, h);
+    return make(number, a, b, c, d, e, f, g, h);
 }
 
 #define DEFINE(n, name) \

@@ -149,7 +149,8 @@ class PoolContext:
         call.lane = lane
         call.member = member = lane.member
         member.outstanding += 1
-        lane.send(frame[3], call, _PACK(frame[0], number, frame[2], frame[3], frame[4], handle) + data[HEADER_SIZE:])
+        target = lane.sessions[session.handle]
+        lane.send(frame[3], call, _PACK(frame[0], number, frame[2], frame[3], target, handle) + data[HEADER_SIZE:])
         return True
 
     def is_ready(self, lane: Lane, session: PoolSession) -> bool:
@@ -257,7 +258,7 @@ class PoolContext:
         member.outstanding -= 1
         session = call.session
         if call.is_over or call.lane is not lane:
-            lane.unstick(session.handle)
+            self.unstuck(lane, session.handle)
             return
         rv = frame[5]
         member.served += 1
@@ -270,6 +271,8 @@ class PoolContext:
                 return
         if CALLS[call.frame[1] - 1].operation:
             session.note(lane, call.frame, call.data, rv, data)
+        if frame[4] != call.frame[4]:
+            data = _PACK(*frame[:4], call.frame[4], rv) + data[HEADER_SIZE:]
         self._transport.deliver(data)
         call.is_over = True
         session.current = None
@@ -309,6 +312,24 @@ class PoolContext:
         """Look for another way for a call that takes too long. The lane can't be used for its session until the reply has come."""
         lane.stuck.add(call.session.handle)
         self._recover(call, lane, Signal.LOST, None)
+
+    def unstuck(self, lane: Lane, session: int) -> None:
+        """Close a session on a lane: what was given up there has been executed, and nobody knows what it did."""
+        if session in lane.stuck:
+            lane.stuck.discard(session)
+            self.drop(lane, session)
+
+    def drop(self, lane: Lane, session: int) -> None:
+        """Close a session on a lane, and forget the objects that it has there. When it is needed, it is opened anew.
+
+        Args:
+            lane: The lane.
+            session: The client's handle.
+        """
+        lane.drop(session)
+        if session in self.sessions:
+            for name in self.sessions[session].objects:
+                lane.directory.remove_name(name)
 
     def _recover(self, call: PoolCall, lane: Lane, signal: Signal, reply: Reply | None) -> None:
         call.lane = None  # What may still come from there is not for the client.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from keyway.cryptoki import CALLS, Target, Value, call_named
 from keyway.cryptoki import Call as CallRow
-from keyway.cryptoki import Value, call_named
 from keyway.daemon.link import Frame, LinkLost
 from keyway.gateway.pool.directory import Directory
 from keyway.gateway.routes import TURNS
@@ -29,6 +30,8 @@ OWN_IDS: Final = 0x6B65_7977_7000_0000
 HEARTBEAT: Final = 0x3003
 """A call number that no table has. Whoever reads frames answers it at once, without the module: CKR_FUNCTION_NOT_SUPPORTED."""
 
+_HANDLES: Final = count(0x6B65_7977_0000_0001)
+"""Handles of sessions that can't have, or need not have, the client's. Clients count from small numbers."""
 _UNPACK: Final = HEADER.unpack_from
 _CLOSE: Final = call_named("C_CloseSession").number
 
@@ -94,6 +97,9 @@ class LaneOwner(Protocol):
     def lane_news(self, lane: Lane) -> None:
         """Take note that objects have changed behind the lane."""
 
+    def unstuck(self, lane: Lane, session: int) -> None:
+        """Take note that what was given up in a session has been executed."""
+
 
 class Lane(asyncio.Protocol):
     """One life of a stream. A lost lane is not used again; the next one is another.
@@ -106,8 +112,10 @@ class Lane(asyncio.Protocol):
         is_ready: Whether the module there is initialised and the slot is found.
         is_lost: Whether it can't be used any more.
         ending: Whether its end is expected.
-        sessions: The sessions that are open there. They have the client's handles.
-        stuck: Those of them that still execute a call which was given up.
+        sessions: The sessions that are open there, by the client's handles: their handles there.
+        used: The client's handles that sessions have had there, as far as the client has not closed these. No handle is used twice (docs/wire.md,
+            section 3), so a session that is opened there anew has another one.
+        stuck: The client's handles of sessions that still execute a call which was given up there.
         login: The login that is in force there; None for none.
         refused: The login that the member has refused.
         directory: The objects there.
@@ -126,7 +134,8 @@ class Lane(asyncio.Protocol):
         self.is_ready = False
         self.is_lost = False
         self.ending = False
-        self.sessions: set[int] = set()
+        self.sessions: dict[int, int] = {}
+        self.used: set[int] = set()
         self.stuck: set[int] = set()
         self.login: Login | None = None
         self.refused: Login | None = None
@@ -144,6 +153,31 @@ class Lane(asyncio.Protocol):
         self._rest = bytearray()
         self._need = HEADER_SIZE
         host.transport.set_protocol(self)
+
+    # Sessions
+
+    def new_handle(self, session: int) -> int:
+        """Return the handle that a session is to be opened under.
+
+        Args:
+            session: The client's handle; 0 for a session of the pool's own.
+        """
+        if not session or session in self.used:
+            return next(_HANDLES)
+        self.used.add(session)
+        return session
+
+    def drop(self, session: int) -> None:
+        """Close a session of which nobody knows what it has, without waiting for it. It can be opened anew at once.
+
+        Args:
+            session: The client's handle.
+        """
+        handle = self.sessions.pop(session, None)
+        if handle is not None and not self.is_lost:
+            if not self.sessions:
+                self.forget_login()
+            self.write(HEADER.pack(0, _CLOSE, Flags.POSTED, OWN_IDS, handle, 0))
 
     # What is asked
 
@@ -242,8 +276,8 @@ class Lane(asyncio.Protocol):
             elif type(found) is Ask:
                 if not found.answer.done():
                     found.answer.set_result(Reply(frame, data[at + HEADER_SIZE : stop]))
-                else:
-                    self.unstick(found.target)
+                elif (session := self._session_of(found)) in self.stuck:
+                    self._owner.unstuck(self, session)
             else:
                 self._owner.replied(self, found, frame, data if at == 0 and stop == end else data[at:stop])  # type: ignore[arg-type]
             if self.is_lost:
@@ -274,17 +308,15 @@ class Lane(asyncio.Protocol):
     def expire(self, ask: Ask) -> None:
         """Let nobody wait for a request any more. Its session can't be used here until the reply has come."""
         if not ask.answer.done():
-            self.stuck.add(ask.target)
+            if session := self._session_of(ask):
+                self.stuck.add(session)
             ask.answer.set_exception(LinkLost())
 
-    def unstick(self, session: int) -> None:
-        """Take note that what was given up has been executed. The session is closed here: nobody knows what it has."""
-        if session in self.stuck:
-            self.stuck.discard(session)
-            self.sessions.discard(session)
-            if not self.sessions:
-                self.forget_login()
-            self.write(HEADER.pack(0, _CLOSE, Flags.POSTED, OWN_IDS, session, 0))
+    def _session_of(self, ask: Ask) -> int:
+        """Return the client's handle of the session that a request is made in; 0 if it is made in none."""
+        if ask.number <= len(CALLS) and CALLS[ask.number - 1].target is not Target.SESSION:
+            return 0
+        return next((session for session, handle in self.sessions.items() if handle == ask.target), 0)
 
     @property
     def is_writing(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from itertools import count
 from time import monotonic
 from typing import Final
 
@@ -35,8 +34,6 @@ _FIND: Final = call_named("C_FindObjects")
 _FIND_FINAL: Final = call_named("C_FindObjectsFinal")
 _READ: Final = call_named("C_GetAttributeValue")
 
-_HANDLES: Final = count(0x6B65_7977_0000_0001)
-"""Handles of the sessions in which objects are listed. Clients count from small numbers."""
 _AT_ONCE: Final = 1024
 """Handles that are asked for in one call."""
 _PIPELINED: Final = 64
@@ -80,7 +77,7 @@ async def list_objects(lane: Lane, flags: int, limit: float) -> None:
         WireError: It does not speak the wire.
     """
     began = monotonic()
-    session = next(_HANDLES)
+    session = lane.new_handle(0)
     reply = await lane.make(_OPEN, (flags, session), lane.slot, limit)
     if reply.rv != RV.CKR_OK:
         raise Refused(reply.rv)

@@ -92,7 +92,7 @@ async def logout(context: PoolContext, call: PoolCall) -> Reply:
     async def one(lane: Lane) -> None:
         if lane.sessions:
             with suppress(LinkLost):
-                await lane.ask(_LOGOUT, b"", min(lane.sessions), limit=context.pool.deadline)
+                await lane.ask(_LOGOUT, b"", min(lane.sessions.values()), limit=context.pool.deadline)
 
     context.logged_out()
     await asyncio.gather(*map(one, others))

@@ -174,7 +174,9 @@ async def _at_all(context: PoolContext, call: PoolCall) -> Reply:
 
     async def also(lane: Lane) -> int:
         object_, body = translated(lane, frame, data)
-        answer = await lane.ask(frame[1], body, session.handle, object_=object_, limit=pool.long_deadline)
+        answer = await lane.ask(
+            frame[1], body, lane.sessions[session.handle], object_=object_, limit=pool.long_deadline
+        )
         is_gone = frame[1] == _DESTROY and answer.rv == RV.CKR_OBJECT_HANDLE_INVALID
         return RV.CKR_OK if is_gone else answer.rv
 

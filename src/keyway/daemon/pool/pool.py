@@ -342,21 +342,13 @@ class Pool:
             state = member.health.state
             level = logging.INFO if state is State.UP else logging.WARNING
             if state is State.UP:
-                self._rewarm()
+                self.welcome()
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
                 event(level, f"member {state.name.lower()}", token=self.token_name, member=member.shown, reason=reason)
         self.count_usable()
-        if member.health.state is State.UP and before in (State.DOWN, State.PROBING):
-            self.welcome()
 
     def welcome(self) -> None:
-        """Have the sessions that work on made ready at members that have come: each when it makes its next calls."""
-        for context in self.contexts:
-            for session in context.sessions.values():
-                session.cold = 0
-
-    def _rewarm(self) -> None:
-        """Have sessions that work on made ready at a member that is back, however often that failed while it was away."""
+        """Have the sessions that work on made ready at members that have come, or come back: each when it makes its next calls."""
         for context in self.contexts:
             for session in context.sessions.values():
                 session.cold = 0
@@ -515,6 +507,9 @@ class _Nobody:
         """Take note."""
 
     def lane_news(self, lane: Lane) -> None:
+        """Take note."""
+
+    def unstuck(self, lane: Lane, session: int) -> None:
         """Take note."""
 
 

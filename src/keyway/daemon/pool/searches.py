@@ -45,15 +45,17 @@ async def _begin(context: PoolContext, call: PoolCall, template: Template) -> Re
         return _reply(call, reply.rv, flags=Flags.INIT if call.frame[2] & Flags.FUSED else 0)
     limit = context.pool.long_deadline
     try:
-        names += await _named(context, lane, call, await found(lane, session.handle, limit))
+        names += await _named(context, lane, call, await found(lane, lane.sessions[session.handle], limit))
     except (LinkLost, Refused):
         # The search is over there, with the member or without. The others are asked all the same.
-        lane.sessions.discard(session.handle)
+        context.drop(lane, session.handle)
     others = [member for member in context.pool.searched() if member is not lane.member]
 
     async def elsewhere(other: Lane) -> list[int]:
         await prepare(context, other, session, (), call.since + context.pool.deadline)
-        return await _named(context, other, call, await find(other, session.handle, template, context.pool.deadline))
+        return await _named(
+            context, other, call, await find(other, other.sessions[session.handle], template, context.pool.deadline)
+        )
 
     results = await everywhere(context, others, elsewhere, call.since + context.pool.deadline)
     for result in results.values():

@@ -49,6 +49,8 @@ Translated = tuple[int, bytes]
 
 _OPEN: Final = call_named("C_OpenSession")
 _CREATE: Final = call_named("C_CreateObject")
+_OF_OPERATIONS: Final = frozenset({Way.BEGIN, Way.OPERATION, Way.STATE, Way.CANCEL})
+"""What is done where the operations of the session are."""
 _LISTED_FOR: Final = 0.5
 """Seconds for which a name that is not among what was listed is not looked for again."""
 _BACK_OFF: Final = 0.05
@@ -136,32 +138,36 @@ async def serve(
     number = call.frame[1]
     replay = replay or (Replay.AGAIN if number == READ_AHEAD else REPLAYS[number])
     until = call.since + context.pool.budget(number)
+    is_bound = WAYS.get(number) in _OF_OPERATIONS
     # A call of an operation that nobody has seen begin can't be made after what was before it.
     is_whole = WAYS.get(number) is not Way.OPERATION or bool(call.frame[2] & Flags.FUSED)
     tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
     same = 0
+    again: Member | None = None
     last: tuple[Lane | None, Reply] | None = None
     while True:
         lane: Lane | None = None
         reply: Reply | None = None
         signal = Signal.LOST
-        was_sent = is_known = False
+        was_sent = is_known = is_refused = False
         if first is not None:
             lane, signal, reply = first
             was_sent = True
             first = None
             member = lane.member
         else:
-            chosen = _choose(context, session, names, tried)
+            chosen = again or _choose(context, session, names, tried, is_bound)
             if chosen is None:
                 if last is not None:
                     return last
                 raise Unserved(unserved(session, number))
             member = chosen
+            again = None
             try:
                 lane = await context.lane(member, until)
                 await prepare(context, lane, session, names, until)
-                await _repeat_operations(context, lane, session, until)
+                if is_bound:
+                    await _repeat_operations(context, lane, session, until)
                 object_, body = translate(lane)
                 was_sent = True
                 reply = await _ask(context, lane, call, target, object_, body, until)
@@ -169,26 +175,32 @@ async def serve(
                 pass
             except Lacking:
                 tried.add(member.name)
-                if not _others(context, session, names, tried):
+                if not _others(context, session, names, tried, is_bound):
+                    if is_bound and session.bound is not None and session.bound is not lane:
+                        raise OperationLost from None
                     return await _ask_for_error(context, call, translate, until)
                 continue
             except Refused as refused:
-                if last is not None:
-                    return last  # What the call itself was answered says more.
                 reply = Reply((0, number, 0, 0, 0, refused.rv), b"")
                 was_sent = False
+                is_refused = True
         if reply is not None:
             signal = classify(reply.rv, member.vendor)
             is_known = lane is not None and _is_known(context, lane, names, reply.rv)
-            last = (lane, reply)
+            if not is_refused or last is None:
+                last = (lane, reply)  # What the call itself was answered says more.
+            if is_refused and signal in (Signal.DONE, Signal.CALLER):
+                # The pool's own matter: another member may be ready for the call.
+                signal = Signal.BUSY
+                same += 1
         step = next_step(
             signal,
-            replay,
+            replay if was_sent else Replay.AGAIN,
             Attempt(
                 was_sent=was_sent,
-                is_replayable=session.journal.is_complete if session.operations else is_whole,
+                is_replayable=session.journal.is_complete if is_bound and session.operations else is_whole,
                 same=same,
-                others_left=_others(context, session, names, tried | {member.name}),
+                others_left=_others(context, session, names, tried | {member.name}, is_bound),
                 is_known=is_known,
                 in_time=monotonic() < until,
                 has_rv=reply is not None,
@@ -196,10 +208,10 @@ async def serve(
         )
         if signal is Signal.LOST and reply is not None:
             context.pool.member_failed(member, rv_name(reply.rv))
-        if step is Step.RETURN and reply is not None:
-            return lane, reply
+        if step is Step.RETURN and last is not None and reply is not None:
+            return last
         if step is Step.GIVE_UP or step is Step.RETURN:
-            if session.operations and not session.journal.is_complete:
+            if is_bound and session.operations and not session.journal.is_complete:
                 raise OperationLost
             if was_sent and replay is Replay.NEVER:
                 raise Unserved(RV.CKR_DEVICE_ERROR)
@@ -210,10 +222,12 @@ async def serve(
             await asyncio.sleep(_BACK_OFF)
         if step is Step.SAME:
             same += 1
+            if lane is None or session.handle not in lane.stuck:
+                again = member
             # A call that failed has ended its operation (PKCS #11 3.2, section 5.2).
             session.is_adrift = session.is_adrift or (lane is not None and session.bound is lane)
             if lane is not None and reply is not None:
-                _rebuild(lane, session, names, reply.rv)
+                _rebuild(context, lane, session, names, reply.rv)
         else:
             tried.add(member.name)
             context.pool.failed_over(member, number, signal)
@@ -234,7 +248,7 @@ async def _ask(
     sent = monotonic()
     member.outstanding += 1
     try:
-        where = session.handle if target is None else target(lane)
+        where = lane.sessions.get(session.handle, 0) if target is None else target(lane)
         reply = await lane.ask(number, body, where, object_=object_, flags=flags, limit=limit)
     finally:
         member.outstanding -= 1
@@ -271,22 +285,34 @@ def unserved(session: PoolSession, number: int) -> RV:
 
 
 def _choose(
-    context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str]
+    context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str], is_bound: bool
 ) -> Member | None:
-    able = _able(context, session, names, tried)
+    able = _able(context, session, names, tried, is_bound)
     up = [member for member in able if member.is_up]
     return choose(context.pool.policy, up or able, context.pool.turn())
 
 
-def _others(context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str]) -> bool:
-    return bool(_able(context, session, names, tried))
+def _others(
+    context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str], is_bound: bool
+) -> bool:
+    return bool(_able(context, session, names, tried, is_bound))
 
 
-def _able(context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str]) -> list[Member]:
-    """Return the members that may serve a session; if it is known which of them have the objects, these."""
-    bound = session.bound
-    if bound is not None and not bound.is_lost and session.handle not in bound.stuck:
-        return [] if bound.member.name in tried else [bound.member]
+def _able(
+    context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str], is_bound: bool
+) -> list[Member]:
+    """Return the members that may serve a session; if it is known which of them have the objects, these.
+
+    Args:
+        context: The context.
+        session: The session.
+        names: The objects.
+        tried: Names of the members that may not.
+        is_bound: Whether the call goes where the operations of the session are, as long as these are somewhere.
+    """
+    bound = session.bound if is_bound else None
+    if bound is not None and not bound.is_lost and session.handle not in bound.stuck and bound.member.name not in tried:
+        return [bound.member]
     able = [
         member
         for member in _candidates(context, names)
@@ -339,12 +365,10 @@ def _is_known(context: PoolContext, lane: Lane, names: Collection[int], rv: int)
     return rv in _OF_OBJECTS and bool(names) and _has(lane, names)
 
 
-def _rebuild(lane: Lane, session: PoolSession, names: Collection[int], rv: int) -> None:
+def _rebuild(context: PoolContext, lane: Lane, session: PoolSession, names: Collection[int], rv: int) -> None:
     """Forget what an RV says is not there, so that it is made again."""
     if rv in _OF_SESSIONS:
-        lane.sessions.discard(session.handle)
-        if not lane.sessions:
-            lane.forget_login()
+        context.drop(lane, session.handle)
     elif rv == RV.CKR_USER_NOT_LOGGED_IN:
         lane.forget_login()
     elif rv in _OF_OBJECTS:
@@ -421,13 +445,20 @@ async def prepare(context: PoolContext, lane: Lane, session: PoolSession, names:
 
 async def _open_session(context: PoolContext, lane: Lane, session: PoolSession) -> None:
     async with lane.preparing:
-        if session.handle in lane.sessions:
-            return
-        reply = await lane.make(_OPEN, (session.flags, session.handle), lane.slot, context.pool.long_deadline)
-        if reply.rv != RV.CKR_OK:
-            raise Refused(reply.rv)
-        if session.handle in context.sessions:
-            lane.sessions.add(session.handle)
+        await _open(context, lane, session)
+
+
+async def _open(context: PoolContext, lane: Lane, session: PoolSession) -> None:
+    if session.handle in lane.sessions:
+        return
+    handle = lane.new_handle(session.handle)
+    reply = await lane.make(_OPEN, (session.flags, handle), lane.slot, context.pool.long_deadline)
+    if reply.rv != RV.CKR_OK:
+        raise Refused(reply.rv)
+    lane.sessions[session.handle] = handle
+    if context.sessions.get(session.handle) is not session:
+        context.drop(lane, session.handle)  # It was closed meanwhile.
+        raise LinkLost
 
 
 async def log_in(context: PoolContext, lane: Lane, login: Login) -> None:
@@ -448,7 +479,7 @@ async def log_in(context: PoolContext, lane: Lane, login: Login) -> None:
             lane.refused = login
             raise LinkLost
         number, request = login.request()
-        reply = await lane.ask(number, request.body, min(lane.sessions), limit=0.0)
+        reply = await lane.ask(number, request.body, min(lane.sessions.values()), limit=0.0)
         if reply.rv in (RV.CKR_OK, RV.CKR_USER_ALREADY_LOGGED_IN):
             lane.forget_login()
             if context.login is login:
@@ -490,13 +521,8 @@ async def _make_again(context: PoolContext, lane: Lane, name: int, owner: int, d
     """Make a session object of C_CreateObject anew at another member."""
     if lane.directory.handle(name) is not None or owner not in context.sessions:
         return
-    session = context.sessions[owner]
-    if owner not in lane.sessions:
-        reply = await lane.make(_OPEN, (session.flags, owner), lane.slot, context.pool.long_deadline)
-        if reply.rv != RV.CKR_OK:
-            raise Refused(reply.rv)
-        lane.sessions.add(owner)
-    reply = await lane.ask(_CREATE.number, data[HEADER_SIZE:], owner, limit=context.pool.long_deadline)
+    await _open(context, lane, context.sessions[owner])
+    reply = await lane.ask(_CREATE.number, data[HEADER_SIZE:], lane.sessions[owner], limit=context.pool.long_deadline)
     if reply.rv != RV.CKR_OK:
         raise Refused(reply.rv)
     values = decode_reply(_CREATE, reply.body)
@@ -517,17 +543,30 @@ async def _repeat_operations(context: PoolContext, lane: Lane, session: PoolSess
         return
     if not session.journal.is_complete:
         raise OperationLost
+    if session.bound is not lane and not session.objects:
+        context.drop(session.bound, session.handle)  # What has failed there may have left an operation.
+    rv = await _repeat(context, lane, session, until)
+    if rv == RV.CKR_OPERATION_ACTIVE and not session.objects:
+        context.drop(lane, session.handle)
+        rv = await _repeat(context, lane, session, until)
+    if rv != RV.CKR_OK:
+        raise Refused(rv)
+    session.bound = lane
+    session.is_adrift = False
+
+
+async def _repeat(context: PoolContext, lane: Lane, session: PoolSession, until: float) -> int:
+    """Make again what is in a session's journal, and return the RV that is not as it was, or that of success."""
     for frame, data in list(session.journal.requests):
         await prepare(context, lane, session, names_in(frame, data), until)
         object_, body = translated(lane, frame, data)
         limit = context.pool.limit(frame[1], max(0.001, until - monotonic()))
         reply = await lane.ask(
-            frame[1], body, session.handle, object_=object_, flags=frame[2] & Flags.FUSED, limit=limit
+            frame[1], body, lane.sessions[session.handle], object_=object_, flags=frame[2] & Flags.FUSED, limit=limit
         )
         if reply.rv not in (RV.CKR_OK, RV.CKR_BUFFER_TOO_SMALL):
-            raise Refused(reply.rv)
-    session.bound = lane
-    session.is_adrift = False
+            return reply.rv
+    return RV.CKR_OK
 
 
 # At all members

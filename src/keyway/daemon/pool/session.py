@@ -115,7 +115,7 @@ class PoolSession:
         objects: The session objects that were made in it.
         state_was_set: Whether C_SetOperationState was called.
         specific_login: Whether a context-specific login was made.
-        cold: How many calls found it not ready at some member.
+        cold: How many calls found it not ready at some member since one came back.
         is_stateful: Whether the active operation changes its key by being used.
         is_adrift: Whether the operations are not where they were any more, though the lane is.
     """

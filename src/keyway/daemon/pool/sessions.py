@@ -35,16 +35,16 @@ async def open_session(context: PoolContext, call: PoolCall) -> Reply:
     if reply.rv == RV.CKR_OK and lane is not None and isinstance(handle, int):
         session = PoolSession(handle, flags, lane.member, context.pool.journal)
         context.sessions[handle] = session
-        lane.sessions.add(handle)
+        lane.used.add(handle)
+        lane.sessions[handle] = handle
     return Reply((*reply.frame[:2], Flags.RENEWABLE if reply.rv == RV.CKR_OK else 0, *reply.frame[3:]), reply.body)
 
 
 async def close_session(context: PoolContext, call: PoolCall) -> Reply:
     """Close a session wherever it is open. It is closed then, whatever the members say."""
     handle = call.session.handle
-    lanes = [lane for lane in context.lanes.values() if handle in lane.sessions]
     context.session_closed(handle)
-    await _close(context, lanes, handle)
+    await _close(context, handle)
     return _ok(call)
 
 
@@ -52,21 +52,23 @@ async def close_all_sessions(context: PoolContext, call: PoolCall) -> Reply:
     """Close all sessions."""
     open_ = list(context.sessions)
     for handle in open_:
-        lanes = [lane for lane in context.lanes.values() if handle in lane.sessions]
         context.session_closed(handle)
-        await _close(context, lanes, handle)
+        await _close(context, handle)
     return _ok(call)
 
 
-async def _close(context: PoolContext, lanes: list[Lane], handle: int) -> None:
+async def _close(context: PoolContext, handle: int) -> None:
     async def one(lane: Lane) -> None:
-        lane.sessions.discard(handle)
+        lane.used.discard(handle)
+        there = lane.sessions.pop(handle, None)
+        if there is None:
+            return
         if not lane.sessions:
             lane.forget_login()
         with suppress(LinkLost):
-            await lane.ask(_CLOSE, b"", handle, limit=context.pool.deadline)
+            await lane.ask(_CLOSE, b"", there, limit=context.pool.deadline)
 
-    await asyncio.gather(*map(one, lanes))
+    await asyncio.gather(*map(one, list(context.lanes.values())))
 
 
 def _ok(call: PoolCall) -> Reply:

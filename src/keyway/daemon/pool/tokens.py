@@ -132,7 +132,9 @@ async def change_pin(context: PoolContext, call: PoolCall) -> Reply:
 
     async def one(lane: Lane) -> Reply:
         await prepare(context, lane, session, (), call.since + context.pool.long_deadline)
-        return await lane.ask(call.frame[1], call.data[32:], session.handle, limit=context.pool.long_deadline)
+        return await lane.ask(
+            call.frame[1], call.data[32:], lane.sessions[session.handle], limit=context.pool.long_deadline
+        )
 
     reply = await _one_after_another(context, call, one)
     if reply.rv == RV.CKR_OK and call.frame[1] == _SET_PIN and context.login is not None:
