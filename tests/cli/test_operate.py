@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from tests.daemon.harness import RunningDaemon, until
+from tests.daemon.harness import DEADLINE, RunningDaemon, until
 from tests.daemon.pool.tokens import member, pool
 from tests.daemon.pool_control.operator import Operated
 from tests.daemon.pool_control.signer import RSA, begin, end
@@ -93,6 +93,7 @@ def test_the_daemon_ends_while_somebody_waits(start, gateway):
         _, errors = waiting.communicate(timeout=30)
     assert waiting.returncode == 1
     assert errors == "Error: the daemon has gone\n"
+    assert gateway.daemon.process.wait(DEADLINE) == 0
 
 
 class TestReload:
