@@ -1,7 +1,9 @@
 """`keyway drain`, `keyway resume`, and what `keyway status` shows of pools."""
 
+import sys
+
 import pytest
-from tests.daemon.harness import RunningDaemon, until
+from tests.daemon.harness import DEADLINE, RunningDaemon, until
 from tests.daemon.pool.tokens import member, pool
 from tests.daemon.pool_control.operator import Operated
 from tests.daemon.pool_control.signer import RSA, begin, end
@@ -91,3 +93,39 @@ def test_the_daemon_ends_while_somebody_waits(start, gateway):
         _, errors = waiting.communicate(timeout=30)
     assert waiting.returncode == 1
     assert errors == "Error: the daemon has gone\n"
+    assert gateway.daemon.process.wait(DEADLINE) == 0
+
+
+class TestReload:
+    def test_what_changes_is_told(self, gateway, operate):
+        path = gateway.home / "keyway.toml"
+        text = path.read_text()
+        path.write_text(
+            text.replace('"json"', '"json"\nlevel = "debug"').replace("members", 'policy = "balance"\nmembers')
+        )
+        told = operate("reload")
+        assert (told.returncode, told.stdout, told.stderr) == (0, "pool vault: changed\nlog: changed\n", "")
+        assert operate("reload").stdout == "nothing has changed\n"
+
+    def test_every_mistake_is_told(self, gateway, operate):
+        path = gateway.home / "keyway.toml"
+        path.write_text(path.read_text() + "[limits]\nbody = 1\ndrain = -1\n")
+        told = operate("reload")
+        assert told.returncode == 1
+        last = len(path.read_text().splitlines())
+        assert told.stderr == (
+            f"Error: {path}:{last - 1}: limits.body: must be at least 4096\n"
+            f"{path}:{last}: limits.drain: must be at least 0\n"
+        )
+
+    def test_what_needs_a_restart(self, gateway, operate):
+        path = gateway.home / "keyway.toml"
+        path.write_text(path.read_text().replace("k.sock", "other.sock"))
+        told = operate("reload")
+        assert (told.returncode, told.stdout) == (0, "nothing has changed\n")
+        assert told.stderr == "listen.socket: needs a restart, and stays as it is until then\n"
+
+    def test_a_daemon_without_a_file(self, keyway):
+        done = keyway("run", "--", sys.executable, "-m", "keyway.cli", "reload")
+        assert done.returncode == 1
+        assert "this daemon was not started from a configuration file" in done.stderr

@@ -20,17 +20,20 @@ from keyway.transport.listen import inherited as listening_sockets
 __all__ = ["Told", "found_host", "lonely", "make_daemon", "running", "stopped"]
 
 
-def make_daemon(config: Config, binary: Path, environment: Mapping[str, str] | None = None) -> Daemon:
+def make_daemon(
+    config: Config, binary: Path, environment: Mapping[str, str] | None = None, path: Path | None = None
+) -> Daemon:
     """Return a daemon with what it needs of this process. Needs a running loop.
 
     Args:
         config: The configuration.
         binary: Path of keyway-host.
         environment: What hosts inherit; None: the few variables that are harmless.
+        path: Where the configuration was read, and can be again; None if it was not.
     """
     if environment is None:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return Daemon(config, binary, environment, version("keyway"), listening_sockets(os.environ, os.getpid()))
+    return Daemon(config, binary, environment, version("keyway"), listening_sockets(os.environ, os.getpid()), path)
 
 
 def found_host() -> Path:

@@ -1,4 +1,4 @@
-"""`keyway drain` and `keyway resume`: members of pools out of use, and back."""
+"""`keyway drain`, `keyway resume` and `keyway reload`: what is done to a running gateway."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 
 from keyway.cli.look import connect, socket_option
 from keyway.cryptoki import CkError
-from keyway.daemon.control_numbers import DRAIN, RESUME
+from keyway.daemon.control_numbers import DRAIN, RELOAD, RESUME
 
-__all__ = ["drain", "resume", "told"]
+__all__ = ["drain", "reload", "resume", "told"]
 
 _member = click.argument("member")
 
@@ -41,6 +41,21 @@ def resume(address: str | None, member: str) -> None:
     if not state["serves"]:
         raise click.ClickException(f"{state['member']}: does not serve yet: {state['error'] or state['state']}")
     click.echo(f"{state['member']}: serves")
+
+
+@click.command()
+@socket_option
+def reload(address: str | None) -> None:
+    """Have a running daemon read its configuration file again and go by it. For the daemon's own user and root.
+
+    No client loses anything. If something is wrong in the file, nothing changes, and every mistake is told with its line.
+    """
+    (outcome,) = told(address, RELOAD, {})
+    if outcome["problems"]:
+        raise click.ClickException("\n".join(outcome["problems"]))
+    click.echo("\n".join(outcome["changes"]) or "nothing has changed")
+    for name in outcome["needs_restart"]:
+        click.echo(f"{name}: needs a restart, and stays as it is until then", err=True)
 
 
 def told(address: str | None, number: int, asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ from keyway.address import Inherited
 from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
 from keyway.cli.served import config_of, log_skipped, served
-from keyway.config import LimitOptions, ListenerOptions
+from keyway.config import EntranceOptions, LimitOptions, ListenerOptions
 from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.daemon.server import Daemon
@@ -71,13 +71,14 @@ async def _serve(made: Callable[[], Daemon], options: ListenerOptions, reading: 
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     daemon = made()
     async with running(daemon, told):
-        opening = _Opening(daemon, _Entrance(daemon.view(options)))
+        opening = _Opening(daemon, _Entrance(options, daemon.view(options)))
         DescriptorTransport(reading, writing, opening)
         await stopped(told, opening.wait_ended())
 
 
 @dataclass(slots=True)
 class _Entrance:
+    options: EntranceOptions
     view: View
     name: str = NAME
     contexts: int = 0

@@ -1,5 +1,6 @@
 """`keyway serve` and `keyway check`."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -28,19 +29,24 @@ def _load(path: Path) -> Config:
 @click.command()
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path), default=DEFAULT_FILE, show_default=True)
 def serve(path: Path) -> None:
-    """Serve the backends of a configuration file until told to stop (SIGTERM, SIGINT; twice: at once)."""
+    """Serve the backends of a configuration file until told to stop (SIGTERM, SIGINT; twice: at once).
+
+    SIGHUP: the file is read again, as by `keyway reload`.
+    """
     config = _load(path)
     binary = found_host()
     configure(config.log.level, config.log.format)
     try:
-        run_loop(_serve(config, binary, os.environ.pop("NOTIFY_SOCKET", "")))
+        run_loop(_serve(config, path.absolute(), binary, os.environ.pop("NOTIFY_SOCKET", "")))
     except AddressError as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _serve(config: Config, binary: Path, service_manager: str) -> None:
+async def _serve(config: Config, path: Path, binary: Path, service_manager: str) -> None:
     told = Told(signal.SIGTERM, signal.SIGINT)
-    async with running(make_daemon(config, binary), told):
+    daemon = make_daemon(config, binary, path=path)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.reload_soon)
+    async with running(daemon, told):
         notify(service_manager, "READY=1")
         await stopped(told)
         notify(service_manager, "STOPPING=1")

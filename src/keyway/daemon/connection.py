@@ -13,6 +13,7 @@ from keyway.observe.log import event
 from keyway.transport.peer import has_hung_up
 
 if TYPE_CHECKING:
+    from keyway.config import EntranceOptions
     from keyway.daemon.server import Daemon
     from keyway.daemon.view import View
     from keyway.transport.peer import Peer
@@ -32,6 +33,10 @@ class Entrance(Protocol):
     name: str
     view: View
     contexts: int
+
+    @property
+    def options(self) -> EntranceOptions:
+        """Its section of the configuration."""
 
 
 class Connection(asyncio.Protocol):

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import RV
-from keyway.daemon.control_numbers import DRAIN, RESUME, STATUS, TRACE
+from keyway.daemon.control_numbers import DRAIN, RELOAD, RESUME, STATUS, TRACE
 from keyway.daemon.link import Frame, reply_frame
-from keyway.daemon.operations import drain_member, resume_member
+from keyway.daemon.operations import drain_member, reload_configuration, resume_member
 from keyway.daemon.status import status
 from keyway.observe.metrics import counted
 from keyway.wire.header import HEADER_SIZE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
 
-__all__ = ["DRAIN", "RESUME", "STATUS", "TRACE", "answer"]
+__all__ = ["DRAIN", "RELOAD", "RESUME", "STATUS", "TRACE", "answer"]
 
 
 def _status(daemon: Daemon, _: Connection, frame: Frame, __: bytes) -> bytes:
@@ -37,6 +37,7 @@ _CALLS: Final[dict[int, Callable[[Daemon, Connection, Frame, bytes], bytes]]] = 
 _OPERATIONS: Final[dict[int, Callable[[Daemon, Mapping[str, Any]], AsyncIterator[Mapping[str, Any]]]]] = {
     DRAIN: drain_member,
     RESUME: resume_member,
+    RELOAD: reload_configuration,
 }
 
 

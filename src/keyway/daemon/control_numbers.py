@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["DRAIN", "RESUME", "STATUS", "TRACE"]
+__all__ = ["DRAIN", "RELOAD", "RESUME", "STATUS", "TRACE"]
 
 STATUS: Final = 0x4000
 """Empty body; the reply's body is a JSON object."""
@@ -12,3 +12,5 @@ DRAIN: Final = 0x4002
 """A JSON object that names a member; a reply whenever what holds the member has changed, until nothing does."""
 RESUME: Final = 0x4003
 """A JSON object that names a member; one reply."""
+RELOAD: Final = 0x4004
+"""Empty body; one reply."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from keyway.daemon.tasks import Tasks
     from keyway.observe.metrics import Counters
 
-__all__ = ["Homes", "by_name"]
+__all__ = ["Homes"]
 
 
 class Homes:
@@ -62,7 +62,7 @@ class Homes:
         self.pools: Mapping[str, Pool] = {
             name: self.new_pool(name, config, self.backends) for name, token in config.tokens.items() if token.is_pool
         }
-        self.by_name = by_name(self.backends, self.pools)
+        self.by_name = _by_name(self.backends, self.pools)
         self._count()
 
     def new_backend(self, name: str, options: BackendOptions) -> Backend:
@@ -107,7 +107,7 @@ class Homes:
             if name in self.backends:
                 backend.answered = self.backends[name].answered  # Whoever watches sees it go up only.
         self.backends, self.pools = backends, pools
-        self.by_name = by_name(backends, pools)
+        self.by_name = _by_name(backends, pools)
         self._count()
         self.start()
         for backend in gone:
@@ -148,6 +148,5 @@ class Homes:
         self._counters.answered = {name: backend.answered for name, backend in self.backends.items()}
 
 
-def by_name(backends: Mapping[str, Backend], pools: Mapping[str, Pool]) -> Mapping[str, Home]:
-    """Return both by what clients' streams know them by."""
+def _by_name(backends: Mapping[str, Backend], pools: Mapping[str, Pool]) -> Mapping[str, Home]:
     return {**backends, **{pool.name: pool for pool in pools.values()}}

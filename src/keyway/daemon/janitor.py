@@ -65,3 +65,11 @@ class Janitor:
                     event(logging.ERROR, "call timed out", backend=link.name, context=client.service.name, call=call)
                     link.host.kill(f"{call} took too long")
         self._oldest = seen
+        self._daemon.homes.release(
+            {
+                home
+                for client in self._daemon.clients
+                if client.service.binding is not None
+                for home in client.service.binding.backends.values()
+            }
+        )

@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from keyway.transport.errors import AcceptError, AddressError, TlsError
 from keyway.transport.listen import bound_address, listen
 from keyway.transport.peer import Peer, address_text, peer_of
 from keyway.transport.tls import Credentials
+from keyway.transport.unix import permit
 
 if TYPE_CHECKING:
     from keyway.config import ListenerOptions
@@ -30,7 +31,10 @@ if TYPE_CHECKING:
     from keyway.daemon.server import Daemon
     from keyway.daemon.view import View
 
-__all__ = ["Listener"]
+__all__ = ["OWN", "Listener"]
+
+OWN: Final = ""
+"""The name of the listener of [listen]."""
 
 _PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection, "p11-kit": P11KitConnection}
 
@@ -92,16 +96,10 @@ class Listener:
             AddressError: It can't be listened on.
         """
         options = self.options
-        if options.certificate is not None:
-            try:
-                self._credentials = Credentials(
-                    options, is_server=True, clients=options.client_certificates, report=self._report
-                )
-            except TlsError as error:
-                raise AddressError(f"{options.address}: {error}") from error
+        self._credentials = self._new_credentials(options)
         self._socket = listen(options.address, mode=options.mode, group=options.group, given=given)
         try:
-            self._check_inherited(self._socket)
+            _check_inherited(self._socket, options)
         except AddressError:
             self._socket.close()
             self._socket = None
@@ -109,6 +107,31 @@ class Listener:
         self.address = bound_address(options.address, self._socket)
         self._accept_more()
         event(logging.INFO, "listening", address=str(self.address), protocol=options.protocol)
+
+    def prepare(self, name: str, options: ListenerOptions) -> Callable[[], None]:
+        """Return what lets the listener go by another section. Its socket stays, with the permissions that the section says from now on.
+
+        Args:
+            name: Its name from then on.
+            options: The section of the configuration to go by, with the same address.
+
+        Raises:
+            AddressError: It can't be done.
+        """
+        credentials = self._new_credentials(options)
+        assert self._socket is not None
+        _check_inherited(self._socket, options)
+        before = self.options
+        if isinstance(self.address, Unix) and (options.mode, options.group) != (before.mode, before.group):
+            permit(Path(self.address.path), options.mode, None if options.group == before.group else options.group)
+
+        def change() -> None:
+            self.name = name
+            self.options = options
+            self.contexts = options.contexts
+            self._credentials = credentials
+
+        return change
 
     def close(self) -> None:
         """Take no more clients. Those that are there stay."""
@@ -122,19 +145,13 @@ class Listener:
         if isinstance(self.address, Unix):
             Path(self.address.path).unlink(missing_ok=True)
 
-    def _check_inherited(self, listener: socket.socket) -> None:
-        """Hold a socket that was handed over, and whose kind only shows now, to what the configuration holds the others to."""
-        if not isinstance(self.options.address, Inherited):
-            return
-        if listener.family in (socket.AF_INET, socket.AF_INET6):
-            where = Tcp(*listener.getsockname()[:2])
-            if self._credentials is None and not where.is_loopback and not self.options.insecure:
-                raise AddressError(
-                    f"{self.address}: is {where}, plain tcp outside loopback, which lets others read PINs: "
-                    "give it a certificate, or say insecure = true"
-                )
-        elif self._credentials is not None:
-            raise AddressError(f"{self.address}: has a certificate, but is no TCP socket")
+    def _new_credentials(self, options: ListenerOptions) -> Credentials | None:
+        if options.certificate is None:
+            return None
+        try:
+            return Credentials(options, is_server=True, clients=options.client_certificates, report=self._report)
+        except TlsError as error:
+            raise AddressError(f"{options.address}: {error}") from error
 
     # Accepting
 
@@ -222,3 +239,19 @@ class Listener:
 
     def _report(self, what: str) -> None:
         event(logging.WARNING, "TLS files", listener=self.name, what=what)
+
+
+def _check_inherited(listener: socket.socket, options: ListenerOptions) -> None:
+    """Hold a socket that was handed over, and whose kind only shows now, to what the configuration holds the others to."""
+    address = options.address
+    if not isinstance(address, Inherited):
+        return
+    if listener.family in (socket.AF_INET, socket.AF_INET6):
+        where = Tcp(*listener.getsockname()[:2])
+        if options.certificate is None and not where.is_loopback and not options.insecure:
+            raise AddressError(
+                f"{address}: is {where}, plain tcp outside loopback, which lets others read PINs: "
+                "give it a certificate, or say insecure = true"
+            )
+    elif options.certificate is not None:
+        raise AddressError(f"{address}: has a certificate, but is no TCP socket")

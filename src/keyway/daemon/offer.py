@@ -47,6 +47,7 @@ class Offer:
 
     Attributes:
         name: Its name in the configuration.
+        options: Its section of the configuration.
         view: What clients see that come this way.
         contexts: How many contexts they may have at a time; 0 for no limit but that for all.
     """
@@ -57,7 +58,7 @@ class Offer:
         self.view = daemon.view(options)
         self.contexts = options.contexts
         self._daemon = daemon
-        self._options = options
+        self.options = options
         self._waiting: set[OfferedConnection] = set()
         self._missing = asyncio.Event()
         self._failures = 0
@@ -72,7 +73,7 @@ class Offer:
     async def run(self) -> None:
         """Connect whenever a connection is missing; runs until cancelled, or closed."""
         while not self._is_closed:
-            if len(self._waiting) < self._options.spares:
+            if len(self._waiting) < self.options.spares:
                 await asyncio.sleep(pause_after(self._failures, random.random()))  # noqa: S311
                 await self._open()
             else:
@@ -88,7 +89,7 @@ class Offer:
 
     def status(self) -> dict[str, object]:
         """Return how it goes, for `keyway status`."""
-        return {"to": str(self._options.to), "waiting": len(self._waiting), "error": self._error}
+        return {"to": str(self.options.to), "waiting": len(self._waiting), "error": self._error}
 
     def taken(self, connection: OfferedConnection) -> None:
         """Note that a client uses a connection from here on."""
@@ -105,7 +106,7 @@ class Offer:
         self._failed(self._reason(error))
 
     async def _open(self) -> None:
-        options = self._options
+        options = self.options
         try:
             _, connection = await connect(
                 options.to,
@@ -142,7 +143,7 @@ class Offer:
         self._error = ""
         if not self._is_up:
             self._is_up = True
-            event(logging.INFO, "tokens offered", offer=self.name, to=str(self._options.to))
+            event(logging.INFO, "tokens offered", offer=self.name, to=str(self.options.to))
 
     def _failed(self, reason: str) -> None:
         if self._is_closed:
@@ -151,7 +152,7 @@ class Offer:
         self._error = reason
         # Told once until it works again: the attempts go on.
         if self._is_up or self._failures == 1:
-            event(logging.WARNING, "tokens not offered", offer=self.name, to=str(self._options.to), reason=reason)
+            event(logging.WARNING, "tokens not offered", offer=self.name, to=str(self.options.to), reason=reason)
         self._is_up = False
 
     def _report(self, what: str) -> None:

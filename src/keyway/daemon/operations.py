@@ -1,9 +1,10 @@
-"""What is done to a running daemon by those who look after it: draining members of pools, and giving them work again."""
+"""What is done to a running daemon by those who look after it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.daemon.asking import Refusal
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from keyway.daemon.pool.pool import Pool
     from keyway.daemon.server import Daemon
 
-__all__ = ["drain_member", "resume_member"]
+__all__ = ["drain_member", "reload_configuration", "resume_member"]
 
 INTERVAL: Final = 0.1
 """Seconds between two looks whether a member is drained."""
@@ -56,6 +57,11 @@ async def resume_member(daemon: Daemon, asked: Mapping[str, Any]) -> AsyncIterat
     pool, member = _member(daemon, asked)
     await asyncio.shield(daemon.tasks.start(resume(pool, member), f"resuming {member.name}"))
     yield {**member.status(), "member": f"{pool.token_name}/{member.shown}"}
+
+
+async def reload_configuration(daemon: Daemon, _: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Read the configuration again, and tell what came of it."""
+    yield asdict(await asyncio.shield(daemon.reload_soon()))
 
 
 def _member(daemon: Daemon, asked: Mapping[str, Any]) -> tuple[Pool, Member]:

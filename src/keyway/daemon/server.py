@@ -18,8 +18,9 @@ from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection, Entrance
 from keyway.daemon.homes import Homes
 from keyway.daemon.janitor import Janitor
-from keyway.daemon.listener import Listener
+from keyway.daemon.listener import OWN, Listener
 from keyway.daemon.offer import Offer
+from keyway.daemon.reload import Outcome, reload
 from keyway.daemon.service import Service
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
@@ -44,6 +45,10 @@ class Daemon:
 
     Attributes:
         config: The configuration.
+        path: Where it was read, and can be again; None if it was not.
+        reloading: Held while another configuration is put in force.
+        is_ending: Whether the daemon was told to stop.
+        sockets: Descriptors of the listening sockets that the service manager hands over, by name.
         homes: The backends and pools.
         tasks: What runs beside the loop's callbacks.
         changes: Who is told of changed objects.
@@ -52,6 +57,7 @@ class Daemon:
         counters: What is counted for monitoring.
         clients: The open connections.
         listeners: Where clients connect.
+        monitor: What answers monitoring; None if nobody shall.
         offers: Where this gateway connects to, for clients to come that way.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
@@ -61,7 +67,13 @@ class Daemon:
     """
 
     def __init__(
-        self, config: Config, binary: Path, environment: Mapping[str, str], version: str, sockets: Mapping[str, int]
+        self,
+        config: Config,
+        binary: Path,
+        environment: Mapping[str, str],
+        version: str,
+        sockets: Mapping[str, int],
+        path: Path | None = None,
     ) -> None:
         """Prepare a daemon; nothing runs yet. Needs a running loop.
 
@@ -71,6 +83,7 @@ class Daemon:
             environment: What module hosts inherit, before their backend's own variables.
             version: Keyway's version.
             sockets: Descriptors of the listening sockets that the service manager hands over, by name.
+            path: Where the configuration was read, and can be again; None if it was not.
         """
         self.now = asyncio.get_running_loop().time
         self.since = self.now()
@@ -78,15 +91,18 @@ class Daemon:
         self.version_text = version
         self.version = _version(version)
         self.config = config
-        self._sockets = sockets
+        self.path = path
+        self.reloading = asyncio.Lock()
+        self.is_ending = False
+        self.sockets = sockets
         self.tasks = Tasks()
         self.changes = Changes()
         self.tracing = Tracing(self)
         self.asking = Asking(self)
         self.counters = Counters()
-        self._monitor: Monitor | None = None
+        self.monitor: Monitor | None = None
         self.clients: set[Connection] = set()
-        own = {"": config.listen.as_listener()} if config.listen is not None else {}
+        own = {OWN: config.listen.as_listener()} if config.listen is not None else {}
         self.homes = Homes(config, binary, environment, self.tasks, self.counters)
         self.listeners = [
             Listener(self, name, options, self.view(options)) for name, options in {**own, **config.listeners}.items()
@@ -114,16 +130,17 @@ class Daemon:
             AddressError: An address can't be listened on.
         """
         raise_descriptor_limit()
-        try:
-            for listener in self.listeners:
-                listener.start(self._sockets)
-            await self._start_monitor()
-        except BaseException:
-            self._close_listeners()
-            raise
-        self.homes.start()
-        for offer in self.offers:
-            self.tasks.start(offer.run(), f"offer {offer.name}")
+        async with self.reloading:
+            try:
+                for listener in self.listeners:
+                    listener.start(self.sockets)
+                self.monitor = await self.new_monitor(self.config)
+            except BaseException:
+                self._close_listeners()
+                raise
+            self.homes.start()
+            for offer in self.offers:
+                self.start_offer(offer)
         self.tasks.start(Janitor(self).run(), "janitor")
         event(logging.INFO, "ready", pid=os.getpid())
 
@@ -134,9 +151,10 @@ class Daemon:
             drain: Seconds that clients have.
             hurry: Ends that time early when set.
         """
+        self.is_ending = True
         self._close_listeners()
-        if self._monitor is not None:
-            self._monitor.drain()
+        if self.monitor is not None:
+            self.monitor.drain()
         self.tracing.close()
         self.asking.close()
         if self.clients:
@@ -151,9 +169,13 @@ class Daemon:
         await self.wait_idle()
         await self.tasks.stop()
         await self.homes.close()
-        if self._monitor is not None:
-            await self._monitor.close()
+        if self.monitor is not None:
+            await self.monitor.close()
         event(logging.INFO, "stopped")
+
+    def reload_soon(self) -> asyncio.Task[Outcome]:
+        """Start to read the configuration again and to go by it; return the task, which tells what came of it."""
+        return self.tasks.start(reload(self), "reload")
 
     def view(self, options: EntranceOptions) -> View:
         """Return what clients see who come in somewhere.
@@ -164,12 +186,26 @@ class Daemon:
         homes = self.homes
         return View(self.config, homes.by_name, homes.pools.values(), options.tokens, options.first_slot)
 
-    async def _start_monitor(self) -> None:
-        if self.config.metrics.address is not None:
-            from keyway.daemon.http import Monitor  # What it needs takes long to load, and most do without.
+    async def new_monitor(self, config: Config) -> Monitor | None:
+        """Return what answers monitoring, which listens already; None if nobody shall.
 
-            self._monitor = Monitor(self, self.config.metrics.address)
-            await self._monitor.start()
+        Args:
+            config: Says where.
+
+        Raises:
+            AddressError: It can't be listened on there.
+        """
+        if config.metrics.address is None:
+            return None
+        from keyway.daemon.http import Monitor  # What it needs takes long to load, and most do without.
+
+        monitor = Monitor(self, config.metrics.address)
+        await monitor.start()
+        return monitor
+
+    def start_offer(self, offer: Offer) -> None:
+        """Let an offer open connections."""
+        self.tasks.start(offer.run(), f"offer {offer.name}")
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

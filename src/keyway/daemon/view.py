@@ -43,7 +43,7 @@ class View:
         has_own_slots: Whether clients see the only backend's slots as they are.
         rules: The configured tokens.
         homes: Names of the backends and pools that clients use, the first of which is asked about what belongs to none of them.
-        backends: All of them by name.
+        backends: These backends and pools by name.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class View:
         self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
         self._told: set[object] = set()
         self._pools = {pool.name: pool for pool in pools}
-        self.backends: Final = backends
         self._first = next(iter(config.backends))
         self.homes: Final = tuple({rule.backend: None for rule in self.rules}) or tuple(config.backends)
+        self.backends: Final = {name: backends[name] for name in self.homes}
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
 
     def is_news(self, fact: object) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 from keyway.transport.errors import AddressError
 
-__all__ = ["MAX_PATH", "AddressError", "listen"]
+__all__ = ["MAX_PATH", "AddressError", "listen", "permit"]
 
 BACKLOG: Final = 512
 MAX_PATH: Final = 107
@@ -41,13 +41,8 @@ def listen(path: Path, mode: int, group: str = "") -> socket.socket:
             listener.bind(str(path))
         finally:
             os.umask(mask)
-        if group:
-            os.chown(path, -1, grp.getgrnam(group).gr_gid)
-        path.chmod(mode)
+        permit(path, mode, group or None)
         listener.listen(BACKLOG)
-    except KeyError as error:
-        listener.close()
-        raise AddressError(f"{path}: there is no group {group}") from error
     except OSError as error:
         listener.close()
         raise AddressError(f"{path}: {error.strerror}") from error
@@ -55,6 +50,27 @@ def listen(path: Path, mode: int, group: str = "") -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def permit(path: Path, mode: int, group: str | None) -> None:
+    """Set who may connect to a socket.
+
+    Args:
+        path: Where it is.
+        mode: Permissions.
+        group: Group that shall own it; empty for the process's own, None for the one that does.
+
+    Raises:
+        AddressError: It can't be done.
+    """
+    try:
+        if group is not None:
+            os.chown(path, -1, grp.getgrnam(group).gr_gid if group else os.getegid())
+        path.chmod(mode)
+    except KeyError as error:
+        raise AddressError(f"{path}: there is no group {group}") from error
+    except OSError as error:
+        raise AddressError(f"{path}: {error.strerror}") from error
 
 
 def _remove_stale(path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.daemon.harness import DEADLINE, RunningDaemon
 from tests.daemon.pool.tokens import LABEL
 
 from keyway.cli.client import Client
-from keyway.daemon.control_numbers import DRAIN, RESUME
+from keyway.daemon.control_numbers import DRAIN, RELOAD, RESUME
 
 
 class Operated:
@@ -58,6 +58,19 @@ class Operated:
         """Ask for something, and return RV and body of the first reply."""
         with self.asking(number, **asked) as replies:
             return next(replies)
+
+    def reload(self, *sections: str, listen: str = "") -> dict[str, Any]:
+        """Write other sections into the configuration file, have it read, and tell what came of it.
+
+        Args:
+            sections: The sections.
+            listen: More lines of [listen].
+        """
+        text = "\n".join([f'[listen]\nsocket = "{self.socket}"\n{listen}', *sections])
+        (self.home / "keyway.toml").write_text(text)
+        rv, outcome = self.ask(RELOAD)
+        assert rv == 0, outcome
+        return outcome
 
     def drain(self, member: str) -> dict[str, Any]:
         """Drain a member, and tell what holds it now."""
