@@ -1,4 +1,4 @@
-"""The demonstration: one token, used through the gateway by programs that never load its vendor library.
+"""The demonstration: one token, used through the gateway by programs that never load its vendor library; then two HSMs as one token.
 
 `make demo` starts it as `keyway run --token demo -- python demo/demo.py`. Aimed at the vendor module
 itself (KEYWAY_MODULE=$KEYWAY_DIRECT_MODULE) the same steps work, up to the one that kills the module.
@@ -15,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import two_hsms
+from gateway import Gateway
 from signer import Signer, TokenError
 from stage import Stage, StepError
 
@@ -140,20 +142,39 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     stage = Stage()
-    stage.title("Keyway in five steps")
-    print(PICTURE)
     with tempfile.TemporaryDirectory(prefix="keyway-demo-") as scratch:
         os.chdir(scratch)
         try:
-            for step in (list_slots, generate, sign, verify, survive):
-                step(stage)
+            first_act(stage)
+            second_act(stage, Path(scratch))
         except (StepError, TokenError) as failure:
             stage.fail(str(failure))
             return 1
         finally:
             os.chdir("/")
-    stage.title("That was a gateway in front of one SoftHSM token. Next: README.md, docs/guides/")
+    stage.title("That was a gateway in front of SoftHSM tokens. Next: README.md, docs/guides/")
     return 0
+
+
+def first_act(stage: Stage) -> None:
+    """Use a token, and lose its module."""
+    stage.title("Keyway, first act: one token")
+    print(PICTURE)
+    for step in (list_slots, generate, sign, verify, survive):
+        step(stage)
+
+
+def second_act(stage: Stage, scratch: Path) -> None:
+    """Use two HSMs as one token, and lose either."""
+    stage.title("Second act: two HSMs as one token")
+    print(two_hsms.PICTURE)
+    gateway = Gateway(scratch)
+    try:
+        two_hsms.double(stage, gateway)
+        calls = two_hsms.break_things(stage, gateway)
+        two_hsms.judge(stage, calls)
+    finally:
+        gateway.stop()
 
 
 if __name__ == "__main__":
