@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import two_hsms
-from gateway import Gateway
+from pair import Gateway
 from signer import Signer, TokenError
 from stage import Stage, StepError
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from gateway import Gateway
+from pair import Gateway
 from stage import Stage, StepError
 
 __all__ = ["PICTURE", "break_things", "double", "judge"]

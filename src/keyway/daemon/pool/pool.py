@@ -341,6 +341,7 @@ class Pool:
         if member.note(what, random.random(), reason):  # noqa: S311 (spreads probes)
             state = member.health.state
             level = logging.INFO if state is State.UP else logging.WARNING
+<<<<<<< HEAD
             if state is State.UP:
                 self.welcome()
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
@@ -349,6 +350,16 @@ class Pool:
 
     def welcome(self) -> None:
         """Have the sessions that work on made ready at members that have come, or come back: each when it makes its next calls."""
+=======
+            if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
+                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.shown, reason=reason)
+        self.count_usable()
+        if member.health.state is State.UP and before is not State.UP:
+            self.welcome()  # However often it was tried in vain meanwhile.
+
+    def welcome(self) -> None:
+        """Have the sessions that work on made ready at members that have come: each when it makes its next calls."""
+>>>>>>> show
         for context in self.contexts:
             for session in context.sessions.values():
                 session.cold = 0
