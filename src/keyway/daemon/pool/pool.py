@@ -341,16 +341,6 @@ class Pool:
         if member.note(what, random.random(), reason):  # noqa: S311 (spreads probes)
             state = member.health.state
             level = logging.INFO if state is State.UP else logging.WARNING
-<<<<<<< HEAD
-            if state is State.UP:
-                self.welcome()
-            if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
-                event(level, f"member {state.name.lower()}", token=self.token_name, member=member.shown, reason=reason)
-        self.count_usable()
-
-    def welcome(self) -> None:
-        """Have the sessions that work on made ready at members that have come, or come back: each when it makes its next calls."""
-=======
             if State.DOWN in (before, state) or state is State.SUSPECT or before is State.PROBING:
                 event(level, f"member {state.name.lower()}", token=self.token_name, member=member.shown, reason=reason)
         self.count_usable()
@@ -359,7 +349,6 @@ class Pool:
 
     def welcome(self) -> None:
         """Have the sessions that work on made ready at members that have come: each when it makes its next calls."""
->>>>>>> show
         for context in self.contexts:
             for session in context.sessions.values():
                 session.cold = 0
