@@ -19,7 +19,7 @@ from keyway.cryptoki import (
     Template,
     call_named,
 )
-from keyway.cryptoki.constants import CKA_VALUE
+from keyway.cryptoki.constants import CKA_TOKEN, CKA_VALUE
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.gateway.pool.identity import IDENTITY_QUERY, Facts, facts_of, wants_value
 from keyway.wire.codec import decode_reply, encode_request
@@ -82,7 +82,7 @@ async def list_objects(lane: Lane, flags: int, limit: float) -> None:
     if reply.rv != RV.CKR_OK:
         raise Refused(reply.rv)
     try:
-        handles = await find(lane, session, (), limit)
+        handles = await find(lane, session, _OF_TOKEN, limit)
         known = lane.directory
         listing = {handle: facts for handle in handles if (facts := known.facts(handle)) is not None}
         unknown = [handle for handle in handles if handle not in listing]
