@@ -34,6 +34,9 @@ _FIND: Final = call_named("C_FindObjects")
 _FIND_FINAL: Final = call_named("C_FindObjectsFinal")
 _READ: Final = call_named("C_GetAttributeValue")
 
+_OF_TOKEN: Final[Template] = (Attribute(CKA_TOKEN, b"\x01"),)
+"""Session objects are left out: those of this context have their names from when they were made, and a module may take a handle for that of
+the session which sees the object first (SoftHSM does), so that it would go with ours."""
 _AT_ONCE: Final = 1024
 """Handles that are asked for in one call."""
 _PIPELINED: Final = 64
