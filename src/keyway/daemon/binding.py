@@ -162,7 +162,7 @@ class Binding:
         """
         self.backends[link.name].crashes += 1
         link.host.end(self._ending)
-        how = await link.host.ended
+        how = await asyncio.shield(link.host.ended)  # The end is waited for elsewhere too.
         event(
             logging.ERROR,
             f"{link.host.kind} ended",

@@ -48,28 +48,39 @@ def member(start, home, passthrough, made):
 def pool(start, member):
     """Starts a daemon with a pool in slot 0, and the tokens of its members in the slots behind it."""
 
-    def begin(*members: Member | str, more: str = "", **options: Any) -> Pools:
+    def begin(*members: Member | str, more: str = "", plain: bool = True, **options: Any) -> Pools:
         made = [member(each) if isinstance(each, str) else each for each in members or ("one", "two")]
         section = tokens.pool(*(each.uri for each in made), **options)
-        return Pools(start("\n".join(sections(section, *made, more=more))), *made)
+        return Pools(start("\n".join(sections(section, *made, more=more, plain=plain))), *made)
 
     return begin
 
 
-def sections(pool: str, *members: Member, more: str = "") -> list[str]:
-    """Return the parts of a configuration: the pools come first, so they have the first slots."""
-    return [*(each.section for each in members), pool, *(each.plain for each in members), more]
+def sections(pool: str, *members: Member, more: str = "", plain: bool = True) -> list[str]:
+    """Return the parts of a configuration: the pools come first, so they have the first slots.
+
+    Args:
+        pool: The pools.
+        members: The members.
+        more: More sections.
+        plain: Whether the members' tokens are to be seen, too, as they are.
+    """
+    return [*(each.section for each in members), pool, *(each.plain for each in members if plain), more]
 
 
 @pytest.fixture(scope="module")
 def shared(request, passthrough, made):
-    """A daemon for all tests of a module, with the pools in POOLS over the members one and two; see `pools`."""
+    """A daemon for all tests of a module, with the pools in POOLS over the members one and two; see `pools`.
+
+    Behind the pools' slots are those of the members' tokens, unless HAS_PLAIN is false. ERROR_CLASSES are those of the backends.
+    """
     with tempfile.TemporaryDirectory(prefix="kt-") as name, starting(Path(name)) as start:
         classes = getattr(request.module, "ERROR_CLASSES", {})
         told = ", ".join(f'"{rv}" = "{class_}"' for rv, class_ in classes.items())
         options = {"error_classes": f"{{ {told} }}"} if classes else {}
         members = [Member(Path(name), passthrough, made, each, **options) for each in ("one", "two")]
-        yield Pools(start("\n".join(sections("\n".join(request.module.POOLS), *members))), *members)
+        parts = sections("\n".join(request.module.POOLS), *members, plain=getattr(request.module, "HAS_PLAIN", True))
+        yield Pools(start("\n".join(parts)), *members)
         for each in members:
             each.behaves()
 

@@ -51,6 +51,7 @@ class Member:
         lines = (f"[backend.{name}]", *(f"{key} = {value}" for key, value in settings.items()), "")
         self.section = "\n".join(lines)
         self._daemon: RunningDaemon | None = None
+        self._frozen: set[int] = set()
 
     @property
     def plain(self) -> str:
@@ -72,7 +73,11 @@ class Member:
         self._say(f"once-{function}", words)
 
     def behaves(self, *functions: str) -> None:
-        """Let calls do what they should again; all if none is named."""
+        """Let calls do what they should again; all if none is named, and then nothing is frozen any more, either."""
+        if not functions:
+            for pid in self._frozen & self.hosts() if self._frozen else ():
+                signal_to(pid, signal.SIGKILL)
+            self._frozen.clear()
         for path in self.folder.iterdir():
             name = path.name.removeprefix("once-").removeprefix("taken-")
             if name not in ("calls", "writing") and (not functions or name in functions):
@@ -118,10 +123,19 @@ class Member:
 
     def kill(self) -> None:
         """Kill all of its processes, but none that is writing the token."""
+        self._signal(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Stop all of its processes, but none that is writing the token; `behaves` kills them."""
+        self._frozen |= self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: int) -> set[int]:
         with (self.folder / "writing").open("w") as file:
             flock(file, LOCK_EX)
-            for pid in self.hosts():
-                signal_to(pid, signal.SIGKILL)
+            hosts = self.hosts()
+            for pid in hosts:
+                signal_to(pid, number)
+        return hosts
 
     def goes(self) -> None:
         """Let it be gone, and all attempts to reach it fail."""

@@ -17,6 +17,7 @@ from keyway.cryptoki import CALLS, RV, SHAPES
 from keyway.daemon.backend import BackendError
 from keyway.daemon.link import Frame, LinkLost
 from keyway.daemon.pool import works
+from keyway.daemon.pool.errors import Overdue
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.session import PoolCall, PoolSession, call_name
 from keyway.daemon.pool.ways import NAMES_KEY, WAYS, Way
@@ -58,6 +59,8 @@ _COLD: Final = 2
 """Which call of a session has it made ready at the other members."""
 _FROZEN: Final = 256
 """After how many more calls that is tried again, if something came between."""
+_AVOIDED: Final = 10.0
+"""Seconds for which a member that has not answered in time is avoided, unless the answer comes after all."""
 _ENDS_WORK: Final = 60.0
 """Seconds that a silent module has to end by itself when it may be writing its token: whoever kills it then may lose that."""
 
@@ -73,6 +76,7 @@ class PoolContext:
         objects: The session objects by name: the session that they belong to, and the frame that made them, if they can be made again.
         working: The calls that take a task, by that task.
         kept: Names that objects keep in this context although what they are made from was changed: the first name by the present one.
+        late: Members that did not answer in time: until when they are avoided, by the monotonic clock.
         logging_in: Held during a login, so that there is one at a time.
     """
 
@@ -83,6 +87,7 @@ class PoolContext:
         self.login: Login | None = None
         self.objects: dict[int, tuple[int, bytes | None]] = {}
         self.kept: dict[int, int] = {}
+        self.late: dict[str, float] = {}
         self.logging_in = asyncio.Lock()
         self.is_closed = False
         self._transport = transport
@@ -165,6 +170,7 @@ class PoolContext:
     def _lane_for(self, session: PoolSession, name: int) -> Lane | None:
         """Return the lane that is chosen for an object, or for none; None if this is no matter of a moment."""
         lanes = self.lanes
+        late = self.late
         login = self.login
         is_ordered = self.pool.is_ordered
         able: list[Member] = []
@@ -172,6 +178,8 @@ class PoolContext:
         for member in self.pool.usable:
             if member.is_standby and (able or is_cold):
                 break
+            if late and member.name in late:
+                continue
             lane = lanes.get(member.name)
             if lane is None or not self.is_ready(lane, session):
                 if lane is not None and login is not None and lane.refused is login:
@@ -311,24 +319,31 @@ class PoolContext:
     def overdue(self, lane: Lane, call: PoolCall) -> None:
         """Look for another way for a call that takes too long. The lane can't be used for its session until the reply has come."""
         lane.stuck.add(call.session.handle)
+        self.avoid(lane.member)
         self._recover(call, lane, Signal.LOST, None)
+
+    def avoid(self, member: Member) -> None:
+        """Have this context's calls made elsewhere for a while, if that can be: each would wait anew."""
+        self.late[member.name] = monotonic() + _AVOIDED
 
     def unstuck(self, lane: Lane, session: int) -> None:
         """Close a session on a lane: what was given up there has been executed, and nobody knows what it did."""
+        self.late.pop(lane.member.name, None)
         if session in lane.stuck:
             lane.stuck.discard(session)
             self.drop(lane, session)
 
     def drop(self, lane: Lane, session: int) -> None:
-        """Close a session on a lane, and forget the objects that it has there. When it is needed, it is opened anew.
+        """Close a session on a lane, and forget what it has there. When it is needed, it is opened anew.
 
         Args:
             lane: The lane.
             session: The client's handle.
         """
         lane.drop(session)
-        if session in self.sessions:
-            for name in self.sessions[session].objects:
+        if (client := self.sessions.get(session)) is not None:
+            client.is_adrift = client.is_adrift or client.bound is lane
+            for name in client.objects:
                 lane.directory.remove_name(name)
 
     def _recover(self, call: PoolCall, lane: Lane, signal: Signal, reply: Reply | None) -> None:
@@ -357,7 +372,9 @@ class PoolContext:
             self._openings[member.name] = opening
             opening.add_done_callback(lambda _: self._openings.pop(member.name, None))
         done, _ = await asyncio.wait({opening}, timeout=max(0.0, until - monotonic()))
-        if not done or opening.cancelled() or opening.exception() is not None:
+        if not done:
+            raise Overdue
+        if opening.cancelled() or opening.exception() is not None:
             raise LinkLost
         return opening.result()
 
@@ -461,6 +478,8 @@ class PoolContext:
         Args:
             now: Seconds of the monotonic clock.
         """
+        for name in [name for name, until in self.late.items() if until < now]:
+            del self.late[name]
         for lane in list(self.lanes.values()):
             if lane.in_flight:
                 self.pool.look_at(self, lane, now)
@@ -470,6 +489,7 @@ class PoolContext:
         event(
             logging.ERROR, "member silent", token=self.pool.token_name, member=lane.member.shown, host=lane.host.place
         )
+        self.avoid(lane.member)
         self.pool.abandon(lane, _ENDS_WORK if lane.is_writing else self.pool.ending)
 
 

@@ -1,8 +1,9 @@
 """Why the pool can't make a call."""
 
 from keyway.cryptoki import RV
+from keyway.daemon.link import LinkLost
 
-__all__ = ["Lacking", "OperationLost", "Unserved"]
+__all__ = ["Lacking", "OperationLost", "Overdue", "Unserved"]
 
 
 class Unserved(Exception):
@@ -15,6 +16,10 @@ class Unserved(Exception):
     def __init__(self, rv: RV) -> None:
         super().__init__(rv.name)
         self.rv = rv
+
+
+class Overdue(LinkLost):
+    """A member has not answered in time. It may do so later."""
 
 
 class OperationLost(Exception):

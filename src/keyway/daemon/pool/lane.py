@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from keyway.cryptoki import CALLS, Target, Value, call_named
 from keyway.cryptoki import Call as CallRow
 from keyway.daemon.link import Frame, LinkLost
+from keyway.daemon.pool.errors import Overdue
 from keyway.gateway.pool.directory import Directory
 from keyway.gateway.routes import TURNS
 from keyway.observe.metrics import Answered
@@ -98,7 +99,7 @@ class LaneOwner(Protocol):
         """Take note that objects have changed behind the lane."""
 
     def unstuck(self, lane: Lane, session: int) -> None:
-        """Take note that what was given up in a session has been executed."""
+        """Take note that what was given up in a session, or in none, has been executed."""
 
 
 class Lane(asyncio.Protocol):
@@ -276,8 +277,8 @@ class Lane(asyncio.Protocol):
             elif type(found) is Ask:
                 if not found.answer.done():
                     found.answer.set_result(Reply(frame, data[at + HEADER_SIZE : stop]))
-                elif (session := self._session_of(found)) in self.stuck:
-                    self._owner.unstuck(self, session)
+                else:
+                    self._owner.unstuck(self, self._session_of(found))
             else:
                 self._owner.replied(self, found, frame, data if at == 0 and stop == end else data[at:stop])  # type: ignore[arg-type]
             if self.is_lost:
@@ -310,7 +311,7 @@ class Lane(asyncio.Protocol):
         if not ask.answer.done():
             if session := self._session_of(ask):
                 self.stuck.add(session)
-            ask.answer.set_exception(LinkLost())
+            ask.answer.set_exception(Overdue())
 
     def _session_of(self, ask: Ask) -> int:
         """Return the client's handle of the session that a request is made in; 0 if it is made in none."""

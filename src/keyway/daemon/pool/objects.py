@@ -67,7 +67,7 @@ async def named(context: PoolContext, lane: Lane, call: PoolCall, reply: Reply, 
     session = call.session
     if is_token:
         async with lane.preparing:
-            await list_objects(lane, session.flags, context.pool.long_deadline)
+            await list_objects(lane, session.flags, context.pool.deadline)
             context.keep_names(lane)
         context.pool.objects_changed(context)
 
@@ -132,7 +132,7 @@ async def _renamed(context: PoolContext, lane: Lane, call: PoolCall, name: int) 
     try:
         async with lane.preparing:
             lane.directory.remove_name(name)  # So that it is asked anew what it is.
-            await list_objects(lane, call.session.flags, context.pool.long_deadline)
+            await list_objects(lane, call.session.flags, context.pool.deadline)
             present = lane.directory.name(handle)
             if present is not None and present != name:
                 context.kept[present] = name

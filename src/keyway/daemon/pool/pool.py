@@ -17,7 +17,7 @@ from keyway.backend.connection import Connection
 from keyway.backend.host import Host
 from keyway.backend.turns import Turns
 from keyway.config import BackendOptions, MemberOptions, TokenOptions
-from keyway.cryptoki import RV, MechanismInfo, Numbers, Room, call_named, rv_name
+from keyway.cryptoki import CALLS, RV, Effect, MechanismInfo, Numbers, Room, call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.context import PoolContext, open_lane
@@ -54,6 +54,8 @@ TICK: Final = 0.1
 """Seconds between two looks for what takes too long, and for probes that are due."""
 _PULSE: Final = 1.0
 """Seconds between two signs of life that a module host is asked for during a long call."""
+_SHARED: Final = frozenset(call.number for call in CALLS if call.effect in (Effect.LOGIN, Effect.OBJECTS, Effect.TOKEN))
+"""Calls during which a module host goes on reading, even if it has one session. Others have the deadline alone."""
 _LIST: Final = call_named("C_GetMechanismList")
 _INFO: Final = call_named("C_GetMechanismInfo")
 
@@ -258,7 +260,7 @@ class Pool:
                 await prepare(context, lane, session, (), until)
                 async with lane.preparing:
                     if not lane.listed:
-                        await list_objects(lane, session.flags, self.long_deadline)
+                        await list_objects(lane, session.flags, self.deadline)
                         context.keep_names(lane)
             except (LinkLost, Refused, WireError):
                 pass  # Whoever needs it will see.
@@ -324,7 +326,7 @@ class Pool:
 
     async def _report_lost(self, lane: Lane, calls: list[str]) -> None:
         lane.host.end(self.ending)
-        how = await lane.host.ended
+        how = await asyncio.shield(lane.host.ended)  # The end is waited for elsewhere too.
         event(
             logging.ERROR,
             f"{lane.host.kind} ended",
@@ -421,9 +423,10 @@ class Pool:
             lane: The lane.
             now: Seconds of the monotonic clock.
         """
-        slow = False
+        is_long = is_brief = False
         for each in list(lane.in_flight.values()):
             if isinstance(each, Ask):
+                number = each.number
                 age = now - each.since
                 if each.limit and age > each.limit:
                     if each.number == HEARTBEAT or age > max(each.limit, self.deadline):
@@ -431,18 +434,22 @@ class Pool:
                         return
                     lane.expire(each)
             else:
+                number = each.frame[1]
                 age = now - each.sent
                 if age > self.deadline:
                     context.give_up(lane)
                     return
                 if each.lane is lane and age > self.limit(each.frame[1], self.deadline):
                     context.overdue(lane, each)
-            slow = slow or age > _PULSE / 2
-        if slow:
+            if number not in _SHARED:
+                is_brief = True
+            elif age > _PULSE / 2:
+                is_long = True
+        if is_long and not is_brief:
             self._feel_pulse(lane, now)
 
     def _feel_pulse(self, lane: Lane, now: float) -> None:
-        """Ask a module host whether it is alive. A thread of it must be free for that."""
+        """Ask a module host whether it is alive. A thread of it must be free to read: during calls that may take long one is."""
         if lane.is_felt or now - lane.felt < _PULSE or len(lane.in_flight) >= lane.member.backend.options.threads:
             return
         if lane.host.kind not in (Host.kind, Connection.kind) or lane.member.backend.options.protocol == "p11-kit":

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import RV, Numbers, ObjectsRoom, Template, call_named
 from keyway.daemon.link import LinkLost
+from keyway.daemon.pool.errors import Overdue, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, find, found, list_objects
-from keyway.daemon.pool.serving import Translated, arguments, everywhere, prepare, serve
+from keyway.daemon.pool.serving import Translated, arguments, everywhere, prepare, serve, unserved, within
 from keyway.daemon.pool.session import PoolCall
 from keyway.wire.ahead import ReadAhead, decode_read_ahead, encode_read_ahead
 from keyway.wire.codec import decode_fused, encode_reply, encode_request
@@ -35,7 +37,6 @@ async def _begin(context: PoolContext, call: PoolCall, template: Template) -> Re
     if session.search is not None:
         return _reply(call, RV.CKR_OPERATION_ACTIVE)
     init = PoolCall((0, _INIT.number, 0, 0, session.handle, 0), b"", session)
-    names: list[int] = []
 
     def translate(_: Lane) -> Translated:
         return encode_request(_INIT, (template,))
@@ -43,24 +44,31 @@ async def _begin(context: PoolContext, call: PoolCall, template: Template) -> Re
     lane, reply = await serve(context, init, (), translate)
     if reply.rv != RV.CKR_OK or lane is None:
         return _reply(call, reply.rv, flags=Flags.INIT if call.frame[2] & Flags.FUSED else 0)
-    limit = context.pool.long_deadline
-    try:
-        names += await _named(context, lane, call, await found(lane, lane.sessions[session.handle], limit))
-    except (LinkLost, Refused):
-        # The search is over there, with the member or without. The others are asked all the same.
-        context.drop(lane, session.handle)
-    others = [member for member in context.pool.searched() if member is not lane.member]
+    until = max(call.since + context.pool.deadline, monotonic() + context.pool.deadline / 2)
+    limit = context.pool.deadline
 
-    async def elsewhere(other: Lane) -> list[int]:
-        await prepare(context, other, session, (), call.since + context.pool.deadline)
-        return await _named(
-            context, other, call, await find(other, other.sessions[session.handle], template, context.pool.deadline)
-        )
+    async def search(each: Lane) -> list[int]:
+        if each is lane:
+            handles = await found(each, each.sessions[session.handle], limit)
+        else:
+            await prepare(context, each, session, (), until)
+            handles = await find(each, each.sessions[session.handle], template, limit)
+        return await _named(context, each, call, handles)
 
-    results = await everywhere(context, others, elsewhere, call.since + context.pool.deadline)
-    for result in results.values():
-        if isinstance(result, list):
-            names += result
+    async def in_time(each: Lane) -> list[int]:
+        try:
+            return await within(until, search(each), context, "pool search")
+        except (LinkLost, Refused) as error:
+            if isinstance(error, Overdue):
+                context.avoid(each.member)
+            context.drop(each, session.handle)  # A search may still be active there.
+            raise
+
+    members = [lane.member, *(member for member in context.pool.searched() if member is not lane.member)]
+    results = [each for each in (await everywhere(context, members, in_time, until)).values() if isinstance(each, list)]
+    if not results:
+        raise Unserved(unserved(session, _INIT.number))
+    names = [name for each in results for name in each]
     session.search = deque(dict.fromkeys(names))
     return _reply(call, RV.CKR_OK)
 
@@ -70,7 +78,7 @@ async def _named(context: PoolContext, lane: Lane, call: PoolCall, handles: list
     if lane.directory.unknown(handles):
         async with lane.preparing:
             if lane.directory.unknown(handles):
-                await list_objects(lane, call.session.flags, context.pool.long_deadline)
+                await list_objects(lane, call.session.flags, context.pool.deadline)
                 context.keep_names(lane)
     return [name for handle in handles if (name := lane.directory.name(handle)) is not None]
 

@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from keyway.cryptoki import CALLS, RV, Value, call_named, rv_name
 from keyway.cryptoki.constants import CKF_SERIAL_SESSION
 from keyway.daemon.link import Frame, LinkLost
-from keyway.daemon.pool.errors import Lacking, OperationLost, Unserved
+from keyway.daemon.pool.errors import Lacking, OperationLost, Overdue, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.session import PoolCall, PoolSession
@@ -42,7 +42,11 @@ __all__ = [
     "serve",
     "sole_holder",
     "translated",
+    "unserved",
+    "within",
 ]
+
+T = TypeVar("T")
 
 Translated = tuple[int, bytes]
 """The object for the header of a request, and its body, as they are for one member."""
@@ -164,15 +168,18 @@ async def serve(
             member = chosen
             again = None
             try:
-                lane = await context.lane(member, until)
-                await prepare(context, lane, session, names, until)
+                has_others = _others(context, session, names, tried | {member.name}, is_bound)
+                by = min(until, monotonic() + context.pool.deadline / 2) if has_others else until
+                lane = await context.lane(member, by)
+                await prepare(context, lane, session, names, by)
                 if is_bound:
-                    await _repeat_operations(context, lane, session, until)
+                    await _repeat_operations(context, lane, session, by)
                 object_, body = translate(lane)
                 was_sent = True
                 reply = await _ask(context, lane, call, target, object_, body, until)
-            except LinkLost:
-                pass
+            except LinkLost as lost:
+                if isinstance(lost, Overdue):
+                    context.avoid(member)
             except Lacking:
                 tried.add(member.name)
                 if not _others(context, session, names, tried, is_bound):
@@ -288,8 +295,9 @@ def _choose(
     context: PoolContext, session: PoolSession, names: Collection[int], tried: Collection[str], is_bound: bool
 ) -> Member | None:
     able = _able(context, session, names, tried, is_bound)
-    up = [member for member in able if member.is_up]
-    return choose(context.pool.policy, up or able, context.pool.turn())
+    prompt = [member for member in able if member.name not in context.late]
+    up = [member for member in prompt if member.is_up]
+    return choose(context.pool.policy, up or prompt or able, context.pool.turn())
 
 
 def _others(
@@ -406,18 +414,24 @@ async def sole_holder(context: PoolContext, session: PoolSession, names: Collect
 # Making a lane ready
 
 
-async def _within(until: float, work: Coroutine[Any, Any, None], context: PoolContext, name: str) -> None:
-    """Wait for some work until a time. It goes on afterwards: a login that is broken off may cost the token.
+async def within(until: float, work: Coroutine[Any, Any, T], context: PoolContext, name: str) -> T:
+    """Return what comes of some work, if that is in time. It goes on afterwards: a login that is broken off may cost the token.
+
+    Args:
+        until: When to stop waiting, by the monotonic clock.
+        work: What to do.
+        context: The context.
+        name: What to call it in the log.
 
     Raises:
-        LinkLost: It takes longer, or that came of it.
+        LinkLost: It takes longer (Overdue), or that came of it.
         Refused: That came of it.
     """
     task = context.pool.tasks.start(work, name, (LinkLost, Refused, Lacking, WireError))
     done, _ = await asyncio.wait({task}, timeout=max(0.0, until - monotonic()))
     if not done:
-        raise LinkLost
-    task.result()
+        raise Overdue
+    return task.result()
 
 
 async def prepare(context: PoolContext, lane: Lane, session: PoolSession, names: Collection[int], until: float) -> None:
@@ -436,11 +450,11 @@ async def prepare(context: PoolContext, lane: Lane, session: PoolSession, names:
         Lacking: It has not got one of the objects.
     """
     if session.handle and session.handle not in lane.sessions:
-        await _within(until, _open_session(context, lane, session), context, "pool session")
+        await within(until, _open_session(context, lane, session), context, "pool session")
     if context.login is not None and lane.login is not context.login:
-        await _within(until, log_in(context, lane, context.login), context, "pool login")
+        await within(until, log_in(context, lane, context.login), context, "pool login")
     if names and not _has(lane, names):
-        await _within(until, _look_for(context, lane, session, names), context, "pool listing")
+        await within(until, _look_for(context, lane, session, names), context, "pool listing")
 
 
 async def _open_session(context: PoolContext, lane: Lane, session: PoolSession) -> None:
@@ -452,7 +466,7 @@ async def _open(context: PoolContext, lane: Lane, session: PoolSession) -> None:
     if session.handle in lane.sessions:
         return
     handle = lane.new_handle(session.handle)
-    reply = await lane.make(_OPEN, (session.flags, handle), lane.slot, context.pool.long_deadline)
+    reply = await lane.make(_OPEN, (session.flags, handle), lane.slot, context.pool.deadline)
     if reply.rv != RV.CKR_OK:
         raise Refused(reply.rv)
     lane.sessions[session.handle] = handle
@@ -503,7 +517,7 @@ async def log_in(context: PoolContext, lane: Lane, login: Login) -> None:
 
 async def _look_for(context: PoolContext, lane: Lane, session: PoolSession, names: Collection[int]) -> None:
     async with lane.preparing:
-        limit = context.pool.long_deadline
+        limit = context.pool.deadline
         for name in names:
             made = context.objects.get(name)
             if name >= FIRST_SESSION_OBJECT and made is not None and made[1] is not None:
