@@ -9,7 +9,7 @@ import pytest
 from keyway.config.locate import module_library, softhsm_module
 
 COMMANDS = (
-    "agent", "check", "drain", "forward", "module", "p11-kit-server", "reload", "remote", "resume", "run", "serve", "slots", "status", "top", "trace",
+    "agent", "check", "drain", "forward", "module", "p11-kit-server", "pool", "reload", "remote", "resume", "run", "serve", "slots", "status", "top", "trace",
     "up",
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """`keyway drain`, `keyway resume`, and what `keyway status` shows of pools."""
 
+import json
 import sys
 
 import pytest
@@ -129,3 +130,34 @@ class TestReload:
         done = keyway("run", "--", sys.executable, "-m", "keyway.cli", "reload")
         assert done.returncode == 1
         assert "this daemon was not started from a configuration file" in done.stderr
+
+
+class TestPoolCheck:
+    def test_members_that_agree(self, gateway, operate):
+        told = operate("pool", "check")
+        assert told.returncode == 0, told.stdout
+        first, public, copy = told.stdout.splitlines()
+        assert first.startswith("pool vault: the members agree: one has ")
+        assert public == "  only public objects were compared: the pool has no pin_file, or it can't be read"
+        assert copy.startswith(
+            "  warning: one, two are copies of one token, or one that is reached in several ways (serial "
+        )
+
+    def test_members_that_do_not(self, gateway, operate):
+        (gateway.home / "tokens-two").rename(gateway.home / "away")
+        (gateway.home / "tokens-two").mkdir()
+        told = operate("pool", "check", "vault")
+        assert told.returncode == 1
+        assert "pool vault: the members do not agree: one has " in told.stdout
+        assert "  two: can't be asked: the token is not there" in told.stdout.splitlines()
+
+    def test_json(self, gateway, operate):
+        told = operate("pool", "check", "--json")
+        assert told.returncode == 0
+        report = json.loads(told.stdout)["vault"]
+        assert (report["agrees"], report["disagreements"], report["public_only"]) == (True, 0, True)
+        assert [each["kind"] for each in report["findings"]] == ["copy"]
+
+    def test_no_such_pool(self, operate):
+        told = operate("pool", "check", "other")
+        assert (told.returncode, told.stderr) == (1, "Error: other: no pool; there are: vault\n")

@@ -14,6 +14,7 @@ _COMMANDS: Final = {
     "forward": "forward:forward",
     "module": "module:module",
     "p11-kit-server": "p11kit_server:p11_kit_server",
+    "pool": "pool:pool",
     "reload": "operate:reload",
     "remote": "remote:remote",
     "resume": "operate:resume",

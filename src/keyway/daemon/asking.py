@@ -61,9 +61,13 @@ class Asking:
 
 
 async def _tell(client: Connection, request: Frame, steps: AsyncIterator[Mapping[str, Any]]) -> None:
+    end = reply_frame(request, RV.CKR_GENERAL_ERROR)  # Whoever waits learns of a defect as well.
     try:
         async for step in steps:
             client.transport.write(reply_frame(request, RV.CKR_OK, json.dumps(step).encode()))
+        end = b""
     except Refusal as refusal:
-        body = json.dumps({"error": str(refusal)}).encode()
-        client.transport.write(reply_frame(request, RV.CKR_ARGUMENTS_BAD, body))
+        end = reply_frame(request, RV.CKR_ARGUMENTS_BAD, json.dumps({"error": str(refusal)}).encode())
+    finally:
+        if end and not client.transport.is_closing():
+            client.transport.write(end)

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import RV
-from keyway.daemon.control_numbers import DRAIN, RELOAD, RESUME, STATUS, TRACE
+from keyway.daemon.control_numbers import CHECK, DRAIN, RELOAD, RESUME, STATUS, TRACE
 from keyway.daemon.link import Frame, reply_frame
-from keyway.daemon.operations import drain_member, reload_configuration, resume_member
+from keyway.daemon.operations import check_pools, drain_member, reload_configuration, resume_member
 from keyway.daemon.status import status
 from keyway.observe.metrics import counted
 from keyway.wire.header import HEADER_SIZE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
 
-__all__ = ["DRAIN", "RELOAD", "RESUME", "STATUS", "TRACE", "answer"]
+__all__ = ["CHECK", "DRAIN", "RELOAD", "RESUME", "STATUS", "TRACE", "answer"]
 
 
 def _status(daemon: Daemon, _: Connection, frame: Frame, __: bytes) -> bytes:
@@ -38,6 +38,7 @@ _OPERATIONS: Final[dict[int, Callable[[Daemon, Mapping[str, Any]], AsyncIterator
     DRAIN: drain_member,
     RESUME: resume_member,
     RELOAD: reload_configuration,
+    CHECK: check_pools,
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-__all__ = ["DRAIN", "RELOAD", "RESUME", "STATUS", "TRACE"]
+__all__ = ["CHECK", "DRAIN", "RELOAD", "RESUME", "STATUS", "TRACE"]
 
 STATUS: Final = 0x4000
 """Empty body; the reply's body is a JSON object."""
@@ -14,3 +14,5 @@ RESUME: Final = 0x4003
 """A JSON object that names a member; one reply."""
 RELOAD: Final = 0x4004
 """Empty body; one reply."""
+CHECK: Final = 0x4005
+"""Empty body, or a JSON object that names a pool; one reply."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keyway.daemon.pool.pool import Pool
     from keyway.daemon.server import Daemon
 
-__all__ = ["drain_member", "reload_configuration", "resume_member"]
+__all__ = ["check_pools", "drain_member", "reload_configuration", "resume_member"]
 
 INTERVAL: Final = 0.1
 """Seconds between two looks whether a member is drained."""
@@ -57,6 +57,26 @@ async def resume_member(daemon: Daemon, asked: Mapping[str, Any]) -> AsyncIterat
     pool, member = _member(daemon, asked)
     await asyncio.shield(daemon.tasks.start(resume(pool, member), f"resuming {member.name}"))
     yield {**member.status(), "member": f"{pool.token_name}/{member.shown}"}
+
+
+async def check_pools(daemon: Daemon, asked: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    """Compare what the members of pools have, and tell in what they differ.
+
+    Args:
+        daemon: The daemon.
+        asked: `pool`: which; all if it is not said.
+    """
+    wanted = asked.get("pool")
+    pools = {name: pool for name, pool in daemon.pools.items() if wanted in (None, name)}
+    if wanted is not None and not pools:
+        raise Refusal(f"{wanted}: no pool; there are: {', '.join(daemon.pools) or 'none'}")
+    reports = await asyncio.gather(*(pool.compare() for pool in pools.values()))
+    yield {
+        "pools": {
+            name: {**asdict(report), "agrees": report.agrees, "disagreements": report.disagreements}
+            for name, report in zip(pools, reports, strict=True)
+        }
+    }
 
 
 async def reload_configuration(daemon: Daemon, _: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:

@@ -58,9 +58,12 @@ def change(pool: Pool, options: TokenOptions, members: Sequence[MemberOptions], 
             if successor is not None and member.is_drained:
                 successor.is_drained, successor.drained_since = True, member.drained_since
             _leave(pool, member)
+    has_come = not set(future) <= set(pool.members)
     pool.members = list(future)
     pool.count_usable()
     pool.welcome()
+    if has_come:
+        pool.compare_soon()
 
 
 def _leave(pool: Pool, member: Member) -> None:

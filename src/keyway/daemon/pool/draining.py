@@ -55,7 +55,9 @@ async def resume(pool: Pool, member: Member) -> None:
             state=member.health.state.name.lower(),
         )
     pool.count_usable()
-    pool.welcome()
+    if member.is_usable:
+        pool.welcome()
+        pool.compare_soon()
 
 
 def holders(pool: Pool, member: Member) -> Iterator[tuple[PoolContext, PoolSession]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from keyway.daemon.pool.member import Member
     from keyway.daemon.pool.session import PoolCall
 
-__all__ = ["HEARTBEAT", "OWN_IDS", "Ask", "Lane", "LaneOwner", "Reply"]
+__all__ = ["HEARTBEAT", "OWN_IDS", "Ask", "Lane", "LaneOwner", "Nobody", "Reply"]
 
 OWN_IDS: Final = 0x6B65_7977_7000_0000
 """Where the ids of the pool's own requests start: those of clients, and of the daemon beside it, stay below."""
@@ -100,6 +100,25 @@ class LaneOwner(Protocol):
 
     def unstuck(self, lane: Lane, session: int) -> None:
         """Take note that what was given up in a session, or in none, has been executed."""
+
+
+class Nobody:
+    """Owner of a lane that no client's calls go through."""
+
+    def replied(self, lane: Lane, call: PoolCall, frame: Frame, data: bytes) -> None:
+        """Take nothing."""
+
+    def lane_lost(self, lane: Lane, calls: list[PoolCall]) -> None:
+        """Take note."""
+
+    def lane_busy(self, lane: Lane, busy: bool) -> None:
+        """Take note."""
+
+    def lane_news(self, lane: Lane) -> None:
+        """Take note."""
+
+    def unstuck(self, lane: Lane, session: int) -> None:
+        """Take note."""
 
 
 class Lane(asyncio.Protocol):

@@ -25,7 +25,7 @@ from keyway.gateway.pool.identity import IDENTITY_QUERY, Facts, facts_of, wants_
 from keyway.wire.codec import decode_reply, encode_request
 from keyway.wire.errors import WireError
 
-__all__ = ["Refused", "find", "list_objects"]
+__all__ = ["Refused", "find", "list_objects", "read_objects"]
 
 _OPEN: Final = call_named("C_OpenSession")
 _CLOSE: Final = call_named("C_CloseSession")
@@ -80,6 +80,23 @@ async def list_objects(lane: Lane, flags: int, limit: float) -> None:
         WireError: It does not speak the wire.
     """
     began = monotonic()
+    lane.directory.replace(await read_objects(lane, flags, limit))
+    lane.listed = began
+
+
+async def read_objects(lane: Lane, flags: int, limit: float) -> dict[int, Facts]:
+    """Return the objects of a member by handle. What is in the lane's directory is not asked again.
+
+    Args:
+        lane: The lane.
+        flags: Those of the session to do it in, which is opened for this.
+        limit: Seconds that each call may take.
+
+    Raises:
+        LinkLost: The member is gone.
+        Refused: It does not let us.
+        WireError: It does not speak the wire.
+    """
     session = lane.new_handle(0)
     reply = await lane.make(_OPEN, (flags, session), lane.slot, limit)
     if reply.rv != RV.CKR_OK:
@@ -93,8 +110,7 @@ async def list_objects(lane: Lane, flags: int, limit: float) -> None:
             some = unknown[start : start + _PIPELINED]
             read = await asyncio.gather(*(_facts(lane, session, handle, limit) for handle in some))
             listing |= {handle: facts for handle, facts in zip(some, read, strict=True) if facts is not None}
-        known.replace(listing)
-        lane.listed = began
+        return listing
     finally:
         if not lane.is_lost:
             await lane.ask(_CLOSE.number, b"", session, limit=limit)

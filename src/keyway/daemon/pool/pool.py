@@ -17,18 +17,20 @@ from keyway.backend.connection import Connection
 from keyway.backend.host import Host
 from keyway.backend.turns import Turns
 from keyway.config import BackendOptions, MemberOptions, TokenOptions
-from keyway.cryptoki import CALLS, RV, Effect, MechanismInfo, Numbers, Room, call_named, rv_name
+from keyway.cryptoki import CALLS, RV, Effect, call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
+from keyway.daemon.pool.check import Report, check
 from keyway.daemon.pool.context import PoolContext, open_lane
 from keyway.daemon.pool.draining import sweep
-from keyway.daemon.pool.lane import HEARTBEAT, Ask, Lane
+from keyway.daemon.pool.lane import HEARTBEAT, Ask, Lane, Nobody
 from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.login import Login
+from keyway.daemon.pool.mechanisms import ask_mechanisms
 from keyway.daemon.pool.member import Member
 from keyway.daemon.pool.names import HOME
 from keyway.daemon.pool.serving import prepare
-from keyway.daemon.pool.session import PoolCall, PoolSession, call_name
+from keyway.daemon.pool.session import PoolSession, call_name
 from keyway.daemon.pool.stream import PoolStream
 from keyway.daemon.pool.tokens import slot_info, token_info
 from keyway.daemon.pool.ways import LONG
@@ -39,12 +41,10 @@ from keyway.gateway.pool.health import Event, State, probe_due
 from keyway.gateway.pool.signals import Signal, classify
 from keyway.gateway.slots import BackendSlot, SeenSlot
 from keyway.observe.log import event
-from keyway.wire.codec import decode_reply, encode_request
 from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
     from keyway.backend.stream import Stream
-    from keyway.daemon.pool.session import PoolCall as _PoolCall
     from keyway.daemon.tasks import Tasks
     from keyway.observe.metrics import Counters
 
@@ -56,8 +56,6 @@ _PULSE: Final = 1.0
 """Seconds between two signs of life that a module host is asked for during a long call."""
 _SHARED: Final = frozenset(call.number for call in CALLS if call.effect in (Effect.LOGIN, Effect.OBJECTS, Effect.TOKEN))
 """Calls during which a module host goes on reading, even if it has one session. Others have the deadline alone."""
-_LIST: Final = call_named("C_GetMechanismList")
-_INFO: Final = call_named("C_GetMechanismInfo")
 
 
 class Pool:
@@ -124,6 +122,8 @@ class Pool:
         self._key = secrets.token_bytes(32)
         self._probing: set[Member] = set()
         self._abandoned: set[Stream] = set()
+        self._comparing = asyncio.Lock()
+        self._comparison_is_due = False
 
     def take_options(self, options: TokenOptions) -> None:
         """Go by a section of the configuration from now on. Its members are another matter."""
@@ -396,24 +396,43 @@ class Pool:
                 seen does not.
         """
         self._probing.add(member)
+        was_down = member.health.state is State.DOWN
         self._note(member, Event.PROBE_STARTED)
         member.backend.stock.end_pause()
         try:
-            lane = await open_lane(member, _Nobody())
+            lane = await open_lane(member, Nobody())
             try:
                 async with asyncio.timeout(member.backend.options.start_timeout):
-                    await _ask_mechanisms(lane)
+                    await ask_mechanisms(lane)
                     lane.ending = True
                     await lane.call(call_named("C_Finalize").number, b"")
             finally:
                 lane.end(self.ending)
             self._note(member, Event.PROBE_PASSED)
+            if was_down:
+                self.compare_soon()
         except (BackendError, LinkLost, TimeoutError, WireError) as error:
             self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
             if not is_trusted or member.token is None:
                 self._note(member, Event.PROBE_FAILED, str(error) or "no answer in time")
         finally:
             self._probing.discard(member)
+
+    # Whether they agree
+
+    def compare_soon(self) -> None:
+        """Compare the members in the background, if the gateway has a PIN to see all that they have."""
+        if self.token.pin_file is not None and not self._comparison_is_due:
+            self._comparison_is_due = True
+            self.tasks.start(self.compare(), "comparison of members")
+
+    async def compare(self) -> Report:
+        """Compare the members."""
+        async with self._comparing:
+            self._comparison_is_due = False
+            return await check(self)
+
+    # Whether they answer
 
     def look_at(self, context: PoolContext, lane: Lane, now: float) -> None:
         """Look for what takes too long on a lane.
@@ -499,41 +518,3 @@ def _is_usable(member: Member) -> bool:
 
 def _is_standby(member: Member) -> bool:
     return member.is_standby
-
-
-class _Nobody:
-    """Owner of a lane that no client's calls go through."""
-
-    def replied(self, lane: Lane, call: _PoolCall, frame: Any, data: bytes) -> None:
-        """Take nothing."""
-
-    def lane_lost(self, lane: Lane, calls: list[PoolCall]) -> None:
-        """Take note."""
-
-    def lane_busy(self, lane: Lane, busy: bool) -> None:
-        """Take note."""
-
-    def lane_news(self, lane: Lane) -> None:
-        """Take note."""
-
-    def unstuck(self, lane: Lane, session: int) -> None:
-        """Take note."""
-
-
-async def _ask_mechanisms(lane: Lane) -> None:
-    counted = await lane.make(_LIST, (Room(0, has_buffer=False),), lane.slot, 0.0)
-    values = decode_reply(_LIST, counted.body)
-    count = values[0].count if counted.rv == RV.CKR_OK and values and isinstance(values[0], Numbers) else 0
-    listed = await lane.make(_LIST, (Room(count or 0, has_buffer=True),), lane.slot, 0.0)
-    values = decode_reply(_LIST, listed.body)
-    types = values[0].data if listed.rv == RV.CKR_OK and values and isinstance(values[0], Numbers) else None
-    member = lane.member
-    member.mechanisms = types or ()
-    infos = await asyncio.gather(*(_mechanism_info(lane, type_) for type_ in member.mechanisms))
-    member.mechanism_infos = dict(zip(member.mechanisms, infos, strict=True))
-
-
-async def _mechanism_info(lane: Lane, type_: int) -> MechanismInfo | None:
-    reply = await lane.ask(_INFO.number, encode_request(_INFO, (type_, True)).body, lane.slot)
-    values = decode_reply(_INFO, reply.body)
-    return values[0] if reply.rv == RV.CKR_OK and values and isinstance(values[0], MechanismInfo) else None
