@@ -19,11 +19,13 @@ PYTEST ?=
 # Two files of tests at a time: most of them wait more than they compute. What fails is run twice more and told apart (RERUN): thousands of tests with real processes,
 # killed and stopped on purpose, meet a busy machine now and then. What fails three times fails.
 PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --reruns 2
+# How long the soak test takes, as in: make soak SOAK_SECONDS=600 CHAOS_SEED=42
+SOAK_SECONDS ?= 3600
 # Options for the benchmark, as in: make bench BENCH="--only sign"
 BENCH ?=
 
 
-.PHONY: help demo test lint bench build musl docs format clean
+.PHONY: help demo test soak lint bench build musl docs format clean
 
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +36,9 @@ demo: .system-demo .venv/.installed .native ## See a token used through the gate
 test: .system-test .venv/.developer .native ## Run every test, Rust and Python
 	@cargo test $(CARGO_FLAGS) --workspace || { echo "keyway: once more, to tell a defect from a busy machine" >&2; cargo test $(CARGO_FLAGS) --workspace; }
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) $(PYTEST)
+
+soak: .system-test .venv/.developer .native ## Break pools under load for SOAK_SECONDS (3600), each time in another order
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/chaos $(PYTEST)
 
 lint: .system-build .venv/.developer .rust ## Check style, types, the import rules, and that generated files are fresh
 	@$(BIN)/ruff check --quiet .
