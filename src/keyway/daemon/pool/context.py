@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterator
+from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +96,7 @@ class PoolContext:
         self.working: dict[asyncio.Task[None], PoolCall] = {}
         self._paused: set[Lane] = set()
         self._last_object = 0
+        self._unfinished = 0
 
     # From the client
 
@@ -455,11 +457,26 @@ class PoolContext:
             lane.ending = True
         await asyncio.gather(*map(one, list(self.lanes.values())))
 
+    @contextmanager
+    def unfinished(self) -> Iterator[None]:
+        """Keep the lanes, also when the client goes meanwhile: what is made at several members is not left half done."""
+        self._unfinished += 1
+        try:
+            yield
+        finally:
+            self._unfinished -= 1
+            if self.is_closed and not self._unfinished:
+                self._end()
+
     def close(self) -> None:
         """End all lanes."""
         if self.is_closed:
             return
         self.is_closed = True
+        if not self._unfinished:
+            self._end()
+
+    def _end(self) -> None:
         self.logged_out()
         for lane in list(self.lanes.values()):
             lane.end(self.pool.ending)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Final
 
@@ -25,7 +26,7 @@ from keyway.gateway.pool.identity import IDENTITY_QUERY, Facts, facts_of, wants_
 from keyway.wire.codec import decode_reply, encode_request
 from keyway.wire.errors import WireError
 
-__all__ = ["Refused", "find", "list_objects", "read_objects"]
+__all__ = ["Refused", "find", "found", "list_objects", "read_objects", "search"]
 
 _OPEN: Final = call_named("C_OpenSession")
 _CLOSE: Final = call_named("C_CloseSession")
@@ -97,11 +98,7 @@ async def read_objects(lane: Lane, flags: int, limit: float) -> dict[int, Facts]
         Refused: It does not let us.
         WireError: It does not speak the wire.
     """
-    session = lane.new_handle(0)
-    reply = await lane.make(_OPEN, (flags, session), lane.slot, limit)
-    if reply.rv != RV.CKR_OK:
-        raise Refused(reply.rv)
-    try:
+    async with _session(lane, flags, limit) as session:
         handles = await find(lane, session, _OF_TOKEN, limit)
         known = lane.directory
         listing = {handle: facts for handle in handles if (facts := known.facts(handle)) is not None}
@@ -111,6 +108,34 @@ async def read_objects(lane: Lane, flags: int, limit: float) -> dict[int, Facts]
             read = await asyncio.gather(*(_facts(lane, session, handle, limit) for handle in some))
             listing |= {handle: facts for handle, facts in zip(some, read, strict=True) if facts is not None}
         return listing
+
+
+async def search(lane: Lane, flags: int, template: Template, limit: float) -> list[int]:
+    """Return the handles of all objects that match, in whatever operation the sessions of the client are.
+
+    Args:
+        lane: Where.
+        flags: Those of the session to do it in, which is opened for this.
+        template: What they must match.
+        limit: Seconds that each call may take.
+
+    Raises:
+        LinkLost: The member is gone.
+        Refused: It does not let us.
+        WireError: It does not speak the wire.
+    """
+    async with _session(lane, flags, limit) as session:
+        return await find(lane, session, template, limit)
+
+
+@asynccontextmanager
+async def _session(lane: Lane, flags: int, limit: float) -> AsyncIterator[int]:
+    session = lane.new_handle(0)
+    reply = await lane.make(_OPEN, (flags, session), lane.slot, limit)
+    if reply.rv != RV.CKR_OK:
+        raise Refused(reply.rv)
+    try:
+        yield session
     finally:
         if not lane.is_lost:
             await lane.ask(_CLOSE.number, b"", session, limit=limit)

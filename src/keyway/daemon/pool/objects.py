@@ -13,20 +13,18 @@ from keyway.daemon.pool import writing
 from keyway.daemon.pool.errors import Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, list_objects
+from keyway.daemon.pool.naming import named
 from keyway.daemon.pool.serving import arguments, everywhere, names_in, prepare, serve, translated
 from keyway.daemon.pool.session import PoolCall
 from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
 from keyway.gateway.pool.replay import Replay
-from keyway.gateway.pool.translate import reply_with
 from keyway.observe.log import event
-from keyway.wire.codec import decode_reply, encode_reply
 
 if TYPE_CHECKING:
     from keyway.daemon.pool.context import PoolContext
 
 __all__ = ["change", "create", "destroy"]
 
-_CREATE: Final = call_named("C_CreateObject").number
 _COPY: Final = call_named("C_CopyObject").number
 _DESTROY: Final = call_named("C_DestroyObject").number
 
@@ -37,7 +35,7 @@ async def create(context: PoolContext, call: PoolCall) -> Reply:
     values = arguments(frame, data)
     names = names_in(frame, data)
     is_token = _are_token_objects(frame[1], values)
-    if is_token and context.pool.token.writes == "all":
+    if is_token and context.pool.token.writes == "all" and len(context.pool.members) > 1:
         return await writing.create(context, call, values)
     lane, reply = await serve(
         context,
@@ -51,38 +49,6 @@ async def create(context: PoolContext, call: PoolCall) -> Reply:
     if lane is None or reply.rv != RV.CKR_OK:
         return reply
     return await named(context, lane, call, reply, is_token=is_token)
-
-
-async def named(context: PoolContext, lane: Lane, call: PoolCall, reply: Reply, *, is_token: bool) -> Reply:
-    """Return the reply to a call that has made objects with names in place of handles.
-
-    Args:
-        context: The context.
-        lane: Where they were made.
-        call: The call.
-        reply: The member's reply.
-        is_token: Whether there are token objects among them.
-    """
-    row = CALLS[call.frame[1] - 1]
-    session = call.session
-    if is_token:
-        async with lane.preparing:
-            await list_objects(lane, session.flags, context.pool.deadline)
-            context.keep_names(lane)
-        context.pool.objects_changed(context)
-
-    def name_of(handle: int) -> int:
-        facts = lane.directory.facts(handle)
-        if facts is not None and facts.is_token and (known := lane.directory.name(handle)) is not None:
-            return known
-        name = context.next_object()
-        lane.directory.add(name, handle)
-        session.objects.add(name)
-        context.objects[name] = (session.handle, call.data if row.number == _CREATE else None)
-        return name
-
-    body = encode_reply(row, reply_with(row, decode_reply(row, reply.body), name_of))
-    return Reply((len(body), *reply.frame[1:]), body)
 
 
 def _are_token_objects(number: int, values: Sequence[Value]) -> bool:

@@ -1,20 +1,433 @@
-"""Making token objects at all members (`writes = "all"`)."""
+"""Making token objects at all members (`writes = "all"`): at one first, which decides, then at the others, and nowhere if they do not become enough."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 
-from keyway.cryptoki import RV, Value
-from keyway.daemon.pool.lane import Reply
+from keyway.cryptoki import CALLS, RV, Attribute, Value, rv_name
+from keyway.cryptoki.constants import CKA_ID, CKA_LABEL, CKA_UNWRAP, CKA_WRAP, NAMES
+from keyway.daemon.link import LinkLost
+from keyway.daemon.pool.errors import Lacking
+from keyway.daemon.pool.lane import Lane, Reply
+from keyway.daemon.pool.listing import Refused
+from keyway.daemon.pool.naming import named
+from keyway.daemon.pool.serving import names_in, serve, translated
 from keyway.daemon.pool.session import PoolCall
+from keyway.daemon.pool.site import Site
+from keyway.gateway.pool import copying
+from keyway.gateway.pool.identity import Facts
+from keyway.gateway.pool.replay import Replay
+from keyway.gateway.pool.translate import reply_with, with_handles
+from keyway.observe.log import event
+from keyway.wire.codec import decode_reply
+from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
     from keyway.daemon.pool.context import PoolContext
 
 __all__ = ["create"]
 
+_FAILURES: Final = (LinkLost, Refused, WireError)
+
 
 async def create(context: PoolContext, call: PoolCall, values: Sequence[Value]) -> Reply:
-    """Make token objects at all members."""
-    return Reply((0, call.frame[1], 0, 0, 0, RV.CKR_FUNCTION_NOT_SUPPORTED), b"")
+    """Make token objects at all members, or at none.
+
+    Args:
+        context: The context.
+        call: A call that makes objects, token objects among them.
+        values: Its arguments.
+
+    Raises:
+        Unserved: Nobody can make it.
+        WireError: The call is malformed.
+    """
+    with context.unfinished():
+        return await _Write(context, call, values).make()
+
+
+class _Over(Exception):
+    """The call is over.
+
+    Attributes:
+        reply: What the client is told.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(rv_name(reply.rv))
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An object that the call has made.
+
+    Attributes:
+        name: Its name.
+        handle: Its handle at the first member.
+        facts: What it is.
+        wish: What the client wants of it.
+    """
+
+    name: int
+    handle: int
+    facts: Facts
+    wish: copying.Wish
+
+
+class _Write:
+    """One call."""
+
+    def __init__(self, context: PoolContext, call: PoolCall, values: Sequence[Value]) -> None:
+        self._context = context
+        self._pool = context.pool
+        self._call = call
+        self._row = CALLS[call.frame[1] - 1]
+        self._values = values
+        self._names = names_in(call.frame, call.data)
+        self._until = call.since + context.pool.long_deadline
+        self._sites: list[Site] = []
+        """The members that can be asked, in their order."""
+        self._source: Site | None = None
+        """The one that has decided."""
+        self._objects: list[_Made] = []
+        """The token objects that it has made."""
+
+    async def make(self) -> Reply:
+        """Make the call, and return the reply."""
+        try:
+            missed = await self._reach()
+            holders = await self._holders()
+            if not holders:
+                return await self._error_of_names()
+            is_given = self._row.name in copying.GIVEN and len(holders) == len(self._sites)
+            reply = await (self._give() if is_given else self._copy(holders[0]))
+            await self._settle(missed, is_given=is_given)
+        except _Over as over:
+            return over.reply
+        return reply
+
+    def _over(self, rv: int, why: str) -> _Over:
+        """Return what ends the call before anything is made."""
+        self._log(logging.WARNING, "pool write refused", rv=rv_name(rv), why=why)
+        return _Over(self._told(rv))
+
+    def _told(self, rv: int) -> Reply:
+        return Reply((0, self._row.number, 0, 0, 0, rv), b"")
+
+    def _log(self, level: int, message: str, **facts: object) -> None:
+        event(level, message, token=self._pool.token_name, call=self._row.name, **facts)
+
+    # Who is there
+
+    async def _reach(self) -> dict[str, str]:
+        """Make ready whoever can be asked. Return which members can't be, and why."""
+        usable = list(self._pool.usable)
+        missed = {member.shown: "does not serve" for member in self._pool.members if member not in usable}
+        sites = [Site(self._context, self._call.session, member, self._until) for member in usable]
+        if len(sites) >= self._pool.quorum:
+            await self._each(sites, lambda site: site.reach())
+        missed |= {site.member.shown: site.why for site in sites if site.why}
+        self._sites = [site for site in sites if not site.why]
+        if len(self._sites) < self._pool.quorum:
+            refusals = [site.rv for site in sites if site.rv is not None]
+            raise self._over(
+                refusals[0] if refusals else RV.CKR_TOKEN_NOT_PRESENT, f"too few members: {_listed(missed)}"
+            )
+        return missed
+
+    async def _holders(self) -> list[Site]:
+        """Return the sites that have all objects which the call names."""
+
+        async def has(site: Site) -> bool:
+            try:
+                await site.reach(self._names)
+            except (Lacking, *_FAILURES):
+                return False
+            return True
+
+        if not self._names:
+            return self._sites
+        found = await asyncio.gather(*map(has, self._sites))
+        return [site for site, is_holder in zip(self._sites, found, strict=True) if is_holder]
+
+    async def _error_of_names(self) -> Reply:
+        """Let a module say what it says of objects that nobody has."""
+        frame, data = self._call.frame, self._call.data
+        _, reply = await serve(
+            self._context, self._call, self._names, lambda lane: translated(lane, frame, data), replay=Replay.NEVER
+        )
+        return reply
+
+    async def _each(self, sites: Sequence[Site], work: Callable[[Site], Awaitable[None]]) -> None:
+        """Do something at several members at the same time, and note at which it fails."""
+
+        async def one(site: Site) -> None:
+            try:
+                await work(site)
+            except _FAILURES as error:
+                site.failed(error)
+
+        await asyncio.gather(*map(one, sites))
+
+    # At the first member
+
+    async def _begin(self, site: Site, values: Sequence[Value], wanted: Sequence[copying.Wish]) -> Reply | None:
+        """Make the objects at the member that decides. Return the reply to the client; None if nobody knows what came of it.
+
+        Raises:
+            _Over: It refuses, or makes what can't be told from something else.
+        """
+        lane = site.lane
+        try:
+            reply = await site.call(self._row, self._at(lane, values))
+            if reply.rv != RV.CKR_OK:
+                self._lose_sight(wanted)
+                raise _Over(reply)
+            handles = self._handles(reply)
+            reply = await named(self._context, lane, self._call, reply, is_token=True)
+        except _FAILURES as error:
+            site.failed(error)
+            site.is_unknown = True
+            return None
+        self._source = site
+        for place, handle in enumerate(handles):
+            facts, name = lane.directory.facts(handle), lane.directory.name(handle)
+            if name is not None:
+                site.handles[name] = handle
+            if name is not None and facts is not None and facts.is_token:
+                self._objects.append(_Made(name, handle, facts, wanted[min(place, len(wanted) - 1)]))
+        if not all(lane.directory.is_alone(made.handle) for made in self._objects):
+            site.why = "another object has the same class, key type, label and CKA_ID, and nothing tells the two apart"
+            site.rv = RV.CKR_TEMPLATE_INCONSISTENT
+            await self._roll_back(is_given=True)
+        return reply
+
+    def _at(self, lane: Lane, values: Sequence[Value]) -> tuple[Value, ...]:
+        """Return the values of a request with the handles of a member."""
+        return with_handles(self._row, values, lambda name: lane.directory.handle(name) or name)
+
+    def _handles(self, reply: Reply) -> list[int]:
+        """Return the handles of what a call has made."""
+        handles: list[int] = []
+
+        def note(handle: int) -> int:
+            handles.append(handle)
+            return handle
+
+        reply_with(self._row, decode_reply(self._row, reply.body), note)
+        return handles
+
+    # What the client has given all values of
+
+    async def _give(self) -> Reply:
+        """Make the client's call everywhere."""
+        wanted = copying.wishes(self._row, self._values)
+        others = list(self._sites)
+        reply = None
+        # If one is lost with the call, nobody knows what came of that. The next one decides then, and tells the name to look for.
+        while reply is None and others:
+            reply = await self._begin(others.pop(0), self._values, wanted)
+        if reply is None:
+            self._lose_sight(wanted)
+            raise _Over(self._told(RV.CKR_DEVICE_ERROR))
+
+        async def give(site: Site) -> None:
+            reply = await site.call(self._row, self._at(site.lane, self._values))
+            if reply.rv != RV.CKR_OK:
+                raise Refused(reply.rv)
+            site.handles = {
+                made.name: handle for made, handle in zip(self._objects, self._handles(reply), strict=False)
+            }
+
+        await self._each(others, give)
+        return reply
+
+    # What a token makes
+
+    async def _copy(self, source: Site) -> Reply:
+        """Make the objects at one member, and copy them to the others."""
+        origin = await self._origin(source)
+        wanted = copying.wishes(self._row, self._values, origin)
+        mechanism = copying.mechanism_of(self._values)
+        for wish in wanted:
+            if why := copying.obstacle(self._row, mechanism, wish, origin):
+                raise self._over(RV.CKR_KEY_UNEXTRACTABLE, why)
+        wrapping = 0
+        keys: dict[Site, int] = {}
+        if any(wish.is_to_wrap for wish in wanted):
+            wrapping = self._wrapping_mechanism()
+            keys = await self._wrapping_keys(source)
+        reply = await self._begin(source, copying.made_with(self._row, self._values, wanted), wanted)
+        if reply is None:
+            self._lose_sight(wanted)
+            raise _Over(self._told(RV.CKR_DEVICE_ERROR))
+        try:
+            for made in self._objects:
+                await self._copy_one(made, source, wrapping, keys)
+        except _FAILURES as error:
+            source.failed(error)
+        return reply
+
+    async def _origin(self, source: Site) -> tuple[Attribute, ...]:
+        """Return what matters of the object that C_CopyObject copies."""
+        handle = source.lane.directory.handle(self._names[0]) if self._names else None
+        if self._row.name != "C_CopyObject" or handle is None:
+            return ()
+        try:
+            return await source.read(handle, copying.ORIGIN_QUERY)
+        except _FAILURES as error:
+            raise self._over(RV.CKR_DEVICE_ERROR, "the object that is copied can't be read") from error
+
+    def _wrapping_mechanism(self) -> int:
+        if not self._pool.token.wrapping_key:
+            raise self._over(RV.CKR_FUNCTION_NOT_SUPPORTED, "keys can't be copied: the pool has no wrapping_key")
+        found = copying.wrapping_mechanism([site.member.mechanism_infos for site in self._sites])
+        if found is None:
+            why = "keys can't be copied: the members have no mechanism for it in common"
+            raise self._over(RV.CKR_FUNCTION_NOT_SUPPORTED, why)
+        return found
+
+    async def _wrapping_keys(self, source: Site) -> dict[Site, int]:
+        """Return the handles of the wrapping key. A member without it, or at which it may not be used, can't get what is made."""
+        label = self._pool.token.wrapping_key
+        keys: dict[Site, int] = {}
+
+        async def look(site: Site) -> None:
+            right, word = (CKA_WRAP, "wrap") if site is source else (CKA_UNWRAP, "unwrap")
+            found = await site.wrapping_keys(label)
+            if len(found) != 1:
+                site.why = f"has {len(found)} AES keys called {label!r}"
+            elif copying.is_denied(await site.read(found[0], copying.WRAPPING_KEY_QUERY), right):
+                site.why = f"its key {label!r} may not {word}"
+            else:
+                keys[site] = found[0]
+
+        await self._each(self._sites, look)
+        if source not in keys or len(keys) < self._pool.quorum:
+            rv = RV.CKR_FUNCTION_NOT_SUPPORTED if self._context.login is not None else RV.CKR_USER_NOT_LOGGED_IN
+            whys = {site.member.shown: site.why for site in self._sites if site.why}
+            raise self._over(rv, f"keys can't be copied: {_listed(whys)}")
+        return keys
+
+    async def _copy_one(self, made: _Made, source: Site, wrapping: int, keys: dict[Site, int]) -> None:
+        """Copy one object to those members that have not failed."""
+        object_class = made.facts.object_class
+        if object_class is None or object_class not in copying.COPIED:
+            raise Refused(RV.CKR_KEY_UNEXTRACTABLE)
+        answer = await source.read(made.handle, copying.query(object_class))
+        template = copying.copied(object_class, answer, made.wish)
+        others = [site for site in self._sites if site is not source and not site.why]
+        if copying.is_wrapped(object_class):
+            mechanism = copying.wrapping(wrapping, os.urandom(copying.IV_SIZE))
+            used, wrapped = await source.wrap(mechanism, keys[source], made.handle)
+            await self._each(others, lambda site: site.unwrap(made.name, used, keys[site], wrapped, template))
+        else:
+            await self._each(others, lambda site: site.create(made.name, template))
+
+    # How it ends
+
+    async def _settle(self, missed: dict[str, str], *, is_given: bool) -> None:
+        """Leave the objects where they are if they are at enough members.
+
+        Args:
+            missed: The members that could not be asked, and why.
+            is_given: Whether all of them were made by the client's call.
+
+        Raises:
+            _Over: They are not at enough members, and have been taken away again.
+        """
+        source = self._source
+        assert source is not None
+        await asyncio.gather(*(self._look(site) for site in self._sites if site is not source))
+        done = [site for site in self._sites if not site.why]
+        if source in done and len(done) >= self._pool.quorum and not is_given:
+            await self._each([source], self._seal)
+        if source.why or len(done) < self._pool.quorum:
+            await self._roll_back(is_given=is_given)
+        self._pool.objects_changed(self._context)
+        failed = [site for site in self._sites if site.why]
+        await asyncio.gather(*map(self._take_away, failed))
+        missed |= {site.member.shown: site.why for site in failed}
+        for member, why in missed.items():
+            self._log(logging.WARNING, "pool write incomplete", member=member, why=why)
+
+    async def _look(self, site: Site) -> None:
+        """See whether a member has the objects under their names, unless it has refused."""
+        if site.why and not site.is_unknown:
+            return
+        names = [made.name for made in self._objects]
+        try:
+            found = await site.find(names)
+        except _FAILURES:
+            return  # What it has answered counts. Of what it has not, nobody knows.
+        if len(found) == len(names):
+            site.handles, site.why, site.rv = found, "", None
+        elif site.is_unknown:
+            site.handles = found
+        else:
+            site.why = "it shows what was made there as something else"
+        site.is_unknown = False
+
+    async def _seal(self, site: Site) -> None:
+        """Let keys not be extracted any more that were made extractable for the copying. The copies were made as they are to be."""
+        for made in self._objects:
+            if copying.is_wrapped(made.facts.object_class) and not made.wish.is_extractable:
+                await site.seal(made.handle)
+
+    async def _roll_back(self, *, is_given: bool) -> None:
+        """Take away what was made, everywhere, and end the call."""
+        failed = {site: site.why for site in self._sites if site.why}
+        rv = copying.answer([site.rv for site in failed], is_given=is_given)
+        self._log(
+            logging.WARNING,
+            "pool write rolled back",
+            rv=rv_name(rv),
+            why=_listed({site.member.shown: why for site, why in failed.items()}),
+        )
+        await asyncio.gather(*map(self._take_away, self._sites))
+        for name in () if self._source is None else self._source.handles:
+            self._context.forget_object(name)
+            self._call.session.objects.discard(name)
+        self._pool.objects_changed(self._context)
+        raise _Over(self._told(rv))
+
+    async def _take_away(self, site: Site) -> None:
+        """Destroy at one member what was made there, and tell what stays."""
+        site.wait_until(monotonic() + self._pool.deadline)
+        left = await site.take_away(made.name for made in self._objects)
+        for made in self._objects:
+            if made.name in left:
+                facts = made.facts
+                self._left_behind(site, facts.object_class, facts.label, facts.id, left[made.name])
+
+    def _lose_sight(self, wanted: Sequence[copying.Wish]) -> None:
+        """Tell what members may have of which the name is not known either."""
+        for site in self._sites:
+            for wish in wanted:
+                if site.is_unknown and wish.is_token:
+                    label, id_ = wish.bytes_of(CKA_LABEL), wish.bytes_of(CKA_ID)
+                    self._left_behind(site, wish.object_class, label, id_, f"{site.why}; it may have been made")
+
+    def _left_behind(self, site: Site, object_class: int | None, label: bytes, id_: bytes, why: str) -> None:
+        self._log(
+            logging.ERROR,
+            "object left behind",
+            member=site.member.shown,
+            why=why,
+            object_class="unknown"
+            if object_class is None
+            else NAMES["object_class"].get(object_class, f"0x{object_class:x}"),
+            label=label.decode("utf-8", "replace"),
+            id=id_.hex(),
+        )
+
+
+def _listed(whys: Mapping[str, str]) -> str:
+    return "; ".join(f"{member}: {why}" for member, why in whys.items())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from keyway.gateway.pool.identity import Facts, names
+from keyway.gateway.pool.identity import Facts, is_alone, names
 
 __all__ = ["Directory"]
 
@@ -43,6 +43,10 @@ class Directory:
     def facts(self, handle: int) -> Facts | None:
         """Return what is known of a listed object."""
         return self._facts.get(handle)
+
+    def is_alone(self, handle: int) -> bool:
+        """Tell whether a listed object is told from all others there (`identity.is_alone`)."""
+        return is_alone(self._facts, handle)
 
     def add(self, name: int, handle: int) -> None:
         """Note a session object.

@@ -40,6 +40,7 @@ __all__ = [
     "Identity",
     "facts_of",
     "identities",
+    "is_alone",
     "names",
     "wants_value",
 ]
@@ -186,6 +187,21 @@ def identities(listing: Mapping[int, Facts]) -> dict[int, Identity]:
         )
         for handle, facts in listing.items()
     }
+
+
+def is_alone(listing: Mapping[int, Facts], handle: int) -> bool:
+    """Tell whether an object is told from all others on the token.
+
+    Twins that have a public key or a public value are the same thing twice, and it does not matter which of them is used. Those that have none may be
+    different, and then each member may take another one for the first.
+
+    Args:
+        listing: The facts of all objects of a member by handle.
+        handle: The object, which is listed.
+    """
+    found = identities({each: facts for each, facts in listing.items() if facts.is_token == listing[handle].is_token})
+    identity = found.pop(handle)
+    return bool(identity.public_digest) or identity not in found.values()
 
 
 def names(listing: Mapping[int, Facts]) -> dict[int, int]:
