@@ -53,6 +53,7 @@ def in_state(state: State, failures: int = 0) -> Health:
         (State.PROBING, Event.PROBE_PASSED, State.UP),
         (State.PROBING, Event.PROBE_FAILED, State.DOWN),
         (State.PROBING, Event.SERVED, State.PROBING),
+        *((state, Event.WANTED, state) for state in State),
     ],
     ids=lambda value: value.name,
 )
@@ -178,3 +179,13 @@ class Member(RuleBasedStateMachine):
 
 
 TestMember = Member.TestCase
+
+
+def test_a_member_that_is_wanted_is_probed_before_its_time_but_not_all_the_time():
+    down = Health(State.DOWN, 6, 100.0, 400.0, 90.0)
+    wanted = after(down, Event.WANTED, 130.0, MIDDLE)
+    assert probe_due(wanted, 130.0)
+    assert not probe_due(after(down, Event.WANTED, 100.1, MIDDLE), 100.9)
+    soon = Health(State.DOWN, 1, 100.0, 100.95, 90.0)
+    assert after(soon, Event.WANTED, 100.1, MIDDLE).retry_at == 100.95
+    assert after(in_state(State.UP), Event.WANTED, 130.0, MIDDLE) == in_state(State.UP)

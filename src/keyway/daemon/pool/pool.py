@@ -302,6 +302,11 @@ class Pool:
         """Note that something failed at a member. A probe will tell whether the member has."""
         self._note(member, Event.FAILED, reason)
 
+    def wanted(self) -> None:
+        """Note that a call finds nobody to serve it: members that are down are probed before their time."""
+        for member in self.members:
+            self._note(member, Event.WANTED)
+
     def lane_lost(self, lane: Lane, calls: list[str]) -> None:
         """Note that the other end of a lane has gone unexpectedly."""
         lane.member.backend.crashes += 1

@@ -164,6 +164,7 @@ async def serve(
             if chosen is None:
                 if last is not None:
                     return last
+                context.pool.wanted()
                 raise Unserved(unserved(session, number))
             member = chosen
             again = None

@@ -37,6 +37,7 @@ class Event(Enum):
     PROBE_PASSED = "a probe ended well"
     PROBE_FAILED = "a probe ended badly"
     SERVED = "a call was served"
+    WANTED = "a call found nobody to serve it"
 
 
 PAUSES: Final = (1.0, 1.0, 2.0, 5.0, 10.0, 60.0, 300.0)
@@ -99,6 +100,9 @@ def after(health: Health, event: Event, now: float, jitter: float) -> Health:
         case Event.PROBE_FAILED, (State.SUSPECT | State.PROBING):
             pause = PAUSES[min(health.failures, len(PAUSES) - 1)] * (0.9 + 0.2 * jitter)
             return replace(health, state=State.DOWN, failures=health.failures + 1, since=now, retry_at=now + pause)
+        case Event.WANTED, State.DOWN:
+            # Somebody waits: the next probe comes as soon as the first after a failure would.
+            return replace(health, retry_at=min(health.retry_at, health.since + PAUSES[0]))
         case Event.SERVED, State.UP if health.failures and now - health.since >= PROVEN:
             return replace(health, failures=0)
     # All else is late news of what is known already.
