@@ -1,8 +1,11 @@
+from dataclasses import replace
+
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.gateway.pool import strategies
 
-from keyway.cryptoki.constants import CKO_DATA
+from keyway.cryptoki.constants import CKK_EC, CKO_DATA, CKO_PRIVATE_KEY, CKO_PUBLIC_KEY
 from keyway.gateway.pool.directory import Directory
 from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT, Facts, names
 
@@ -88,6 +91,65 @@ def test_an_object_is_forgotten():
     assert directory.unknown([5]) == [5]
     assert directory.facts(5) is None
     assert not directory.token_names()
+
+
+PUBLIC = Facts(CKO_PUBLIC_KEY, CKK_EC, b"\1", b"", is_token=True, is_private=False, public=b"\1" * 32)
+PRIVATE = Facts(CKO_PRIVATE_KEY, CKK_EC, b"\1", b"", is_token=True, is_private=True, public=b"")
+
+
+def test_a_private_key_keeps_its_name_when_its_public_key_comes():
+    directory = Directory()
+    kept: dict[int, int] = {}
+    directory.replace({5: PRIVATE})
+    directory.keep(kept)
+    name = directory.name(5)
+    directory.replace({5: PRIVATE, 6: PUBLIC})
+    assert directory.name(5) != name
+    directory.keep(kept)
+    assert directory.name(5) == name
+    assert directory.facts(5) == PRIVATE
+    # At another member, which was listed when both were there, it is known by the same.
+    other = Directory()
+    other.replace({1: PUBLIC, 2: PRIVATE})
+    other.keep(kept)
+    assert other.name(2) == name
+    assert other.name(1) == directory.name(6)
+
+
+def test_an_object_whose_name_another_one_keeps_gets_one_of_its_own():
+    old = replace(DATA, label=b"old")
+    directory, other = Directory(), Directory()
+    kept: dict[int, int] = {}
+    directory.replace({5: DATA})
+    directory.keep(kept)
+    first = directory.name(5)
+    # It is given another label, and a new one gets that which it had.
+    directory.replace({5: old})
+    directory.keep(kept)
+    directory.replace({5: old, 6: DATA})
+    directory.keep(kept)
+    assert directory.name(5) == first
+    new = directory.name(6)
+    assert new not in (None, first)
+    other.replace({1: DATA, 2: old})
+    other.keep(kept)
+    assert (other.name(1), other.name(2)) == (new, first)
+
+
+@given(st.lists(st.dictionaries(st.integers(1, 6), strategies.facts, max_size=6), min_size=1))
+def test_what_stays_keeps_its_name(listings):
+    directory = Directory()
+    kept: dict[int, int] = {}
+    before: dict[int, int | None] = {}
+    for listing in listings:
+        directory.replace(listing)
+        directory.keep(kept)
+        directory.keep(kept)  # Once is enough.
+        names_now = {handle: directory.name(handle) for handle in listing}
+        assert len({*names_now.values()}) == len(listing)
+        assert {directory.handle(name) for name in names_now.values() if name is not None} == set(listing)
+        assert {handle: name for handle, name in before.items() if handle in listing}.items() <= names_now.items()
+        before = names_now
 
 
 class Names(RuleBasedStateMachine):

@@ -431,10 +431,7 @@ class PoolContext:
 
     def keep_names(self, lane: Lane) -> None:
         """Let changed objects have their first names in a new listing."""
-        for present, first in self.kept.items():
-            handle = lane.directory.handle(present)
-            if handle is not None:
-                lane.directory.add(first, handle)
+        lane.directory.keep(self.kept)
 
     def next_object(self) -> int:
         """Return a name for a new session object."""

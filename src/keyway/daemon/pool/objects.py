@@ -100,6 +100,7 @@ async def _renamed(context: PoolContext, lane: Lane, call: PoolCall, name: int) 
             lane.directory.remove_name(name)  # So that it is asked anew what it is.
             await list_objects(lane, call.session.flags, context.pool.deadline)
             present = lane.directory.name(handle)
+            context.kept = {each: first for each, first in context.kept.items() if first != name}
             if present is not None and present != name:
                 context.kept[present] = name
             context.keep_names(lane)

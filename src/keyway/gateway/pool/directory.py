@@ -1,8 +1,8 @@
 """The names and handles of one member in one context."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from keyway.gateway.pool.identity import Facts, is_alone, names
+from keyway.gateway.pool.identity import Facts, alias, is_alone, names
 
 __all__ = ["Directory"]
 
@@ -18,6 +18,8 @@ class Directory:
         self._handles: dict[int, int] = {}
         self._names: dict[int, int] = {}
         self._facts: dict[int, Facts] = {}
+        self._before: dict[int, int] | None = None
+        """The names before the last listing, by handle; None once these were kept."""
 
     def replace(self, listing: Mapping[int, Facts]) -> None:
         """Take a whole new listing. What was listed before and is not any more is dropped; what was added stays.
@@ -25,12 +27,41 @@ class Directory:
         Args:
             listing: The facts of all objects by handle.
         """
+        self._before = {handle: self._names[handle] for handle in self._facts}
         for handle in self._facts:
             self._handles.pop(self._names.pop(handle), None)
         self._facts = {handle: facts for handle, facts in listing.items() if handle not in self._names}
         for handle, name in names(self._facts).items():
             self._names[handle] = name
             self._handles[name] = handle
+
+    def keep(self, kept: dict[int, int]) -> None:
+        """Let objects have the names that they had first, after a listing.
+
+        What a name is made from can change while a client has it: something gets another label, or a private key the public key beside it.
+
+        Args:
+            kept: The first name by the present one, for all members of a context. What this listing has changed is added, and another name for
+                an object whose own is that which another one keeps.
+        """
+        if self._before is None:
+            return
+        chosen = {handle: self._before[handle] for handle in self._facts if handle in self._before}
+        self._before = None
+        for handle, name in chosen.items():
+            if self._names[handle] != name:
+                kept.setdefault(self._names[handle], name)
+        taken = set(chosen.values())
+        for handle in sorted(self._facts.keys() - chosen.keys()):
+            present = self._names[handle]
+            chosen[handle] = next(name for name in _candidates(present, kept) if name not in taken)
+            if chosen[handle] != kept.get(present, present):
+                kept[present] = chosen[handle]
+            taken.add(chosen[handle])
+        for handle in chosen:
+            del self._handles[self._names[handle]]
+        self._names |= chosen
+        self._handles |= {name: handle for handle, name in chosen.items()}
 
     def handle(self, name: int) -> int | None:
         """Return the member's handle of an object, or None if it has no such object."""
@@ -83,3 +114,12 @@ class Directory:
     def token_names(self) -> frozenset[int]:
         """Return the names of the token objects."""
         return frozenset(self._names[handle] for handle, facts in self._facts.items() if facts.is_token)
+
+
+def _candidates(present: int, kept: Mapping[int, int]) -> Iterator[int]:
+    """Give the names that an object may have, the best first."""
+    yield kept.get(present, present)
+    yield present
+    while True:
+        present = alias(present)
+        yield present

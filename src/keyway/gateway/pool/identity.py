@@ -38,6 +38,7 @@ __all__ = [
     "IDENTITY_QUERY",
     "Facts",
     "Identity",
+    "alias",
     "facts_of",
     "identities",
     "is_alone",
@@ -223,6 +224,11 @@ def names(listing: Mapping[int, Facts]) -> dict[int, int]:
     }
 
 
+def alias(name: int) -> int:
+    """Return another name for an object, which is no other object's."""
+    return _in_range(blake2b(b"alias" + name.to_bytes(8, "big"), digest_size=16).digest())
+
+
 def _rank(facts: Facts, handle: int) -> tuple[bool, bool, int]:
     return not facts.is_token, facts.is_private, handle
 
@@ -250,7 +256,11 @@ def _name(identity: Identity, ordinal: int) -> int:
     ):
         digest.update(len(part).to_bytes(8, "big"))
         digest.update(part)
-    return FIRST_NAME + int.from_bytes(digest.digest(), "big") % (FIRST_SESSION_OBJECT - FIRST_NAME)
+    return _in_range(digest.digest())
+
+
+def _in_range(digest: bytes) -> int:
+    return FIRST_NAME + int.from_bytes(digest, "big") % (FIRST_SESSION_OBJECT - FIRST_NAME)
 
 
 def _encoded(number: int | None) -> bytes:
