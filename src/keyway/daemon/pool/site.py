@@ -127,12 +127,9 @@ class Site:
         """Note that a call did not do what it should."""
         if isinstance(error, Refused):
             self.why = rv_name(error.rv)
-            if classify(error.rv, self.member.vendor) is not Signal.LOST:
-                self.rv = error.rv
-                return
+            self.rv = None if classify(error.rv, self.member.vendor) is Signal.LOST else error.rv
         else:
             self.why = "lost" if isinstance(error, LinkLost) else "answers what nobody understands"
-        self.is_unknown = True
 
     # Calls
 
@@ -171,6 +168,17 @@ class Site:
             raise Refused(reply.rv)
         return decode_reply(row, reply.body)
 
+    async def make(self, row: Call, values: tuple[Value, ...]) -> Reply:
+        """Make a call that makes objects, and return the reply. Nobody knows what it has made until it is answered, and if the answer may mean anything.
+
+        Raises:
+            LinkLost: The member is gone, or takes too long.
+        """
+        self.is_unknown = True
+        reply = await self.call(row, values)
+        self.is_unknown = classify(reply.rv, self.member.vendor) is Signal.LOST
+        return reply
+
     async def read(self, handle: int, query: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
         """Return attributes of an object, as far as it has them. Raises as `ask` does."""
         reply = await self.call(_READ, (handle, query))
@@ -181,7 +189,7 @@ class Site:
 
     async def create(self, name: int, template: tuple[Attribute, ...]) -> None:
         """Make an object from its attributes, which is to have a name. Raises as `ask` does."""
-        self._made(name, await self.ask(_CREATE, template, 0))
+        await self._make(name, _CREATE, template, 0)
 
     async def wrap(self, mechanism: Mechanism, wrapping_key: int, key: int) -> tuple[Mechanism, bytes]:
         """Wrap a key. Return the mechanism to unwrap it with, and the wrapped key. Raises as `ask` does."""
@@ -194,17 +202,23 @@ class Site:
         self, name: int, mechanism: Mechanism, wrapping_key: int, wrapped: bytes, template: tuple[Attribute, ...]
     ) -> None:
         """Make a key from a wrapped one, which is to have a name. Raises as `ask` does."""
-        self._made(name, await self.ask(_UNWRAP, mechanism, wrapping_key, wrapped, template, 0))
+        await self._make(name, _UNWRAP, mechanism, wrapping_key, wrapped, template, 0)
 
     async def seal(self, handle: int) -> None:
         """Let a key not be extracted any more. Raises as `ask` does."""
         await self.ask(_SET, handle, (Attribute(CKA_EXTRACTABLE, b"\0"),))
 
-    def _made(self, name: int, values: tuple[Value, ...]) -> None:
-        handle = values[-1] if values else None
+    async def _make(self, name: int, row: Call, *values: Value) -> None:
+        reply = await self.make(row, values)
+        if reply.rv != RV.CKR_OK:
+            raise Refused(reply.rv)
+        self.is_unknown = True
+        made = decode_reply(row, reply.body)
+        handle = made[-1] if made else None
         if not isinstance(handle, int):
             raise WireError("the new object has no handle")
         self.handles[name] = handle
+        self.is_unknown = False
 
     # Looking
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from keyway.cryptoki import CALLS, RV, Attribute, Value, rv_name
-from keyway.cryptoki.constants import CKA_ID, CKA_LABEL, CKA_UNWRAP, CKA_WRAP, NAMES
-from keyway.daemon.link import LinkLost
+from keyway.cryptoki.constants import CKA_ID, CKA_LABEL, NAMES
+from keyway.daemon.pool.copies import FAILURES, Impossible, Made, copy, each, find_wrapping, seal
 from keyway.daemon.pool.errors import Lacking
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
@@ -21,19 +19,15 @@ from keyway.daemon.pool.serving import names_in, serve, translated
 from keyway.daemon.pool.session import PoolCall
 from keyway.daemon.pool.site import Site
 from keyway.gateway.pool import copying
-from keyway.gateway.pool.identity import Facts
 from keyway.gateway.pool.replay import Replay
 from keyway.gateway.pool.translate import reply_with, with_handles
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply
-from keyway.wire.errors import WireError
 
 if TYPE_CHECKING:
     from keyway.daemon.pool.context import PoolContext
 
 __all__ = ["create"]
-
-_FAILURES: Final = (LinkLost, Refused, WireError)
 
 
 async def create(context: PoolContext, call: PoolCall, values: Sequence[Value]) -> Reply:
@@ -64,23 +58,6 @@ class _Over(Exception):
         self.reply = reply
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """An object that the call has made.
-
-    Attributes:
-        name: Its name.
-        handle: Its handle at the first member.
-        facts: What it is.
-        wish: What the client wants of it.
-    """
-
-    name: int
-    handle: int
-    facts: Facts
-    wish: copying.Wish
-
-
 class _Write:
     """One call."""
 
@@ -96,7 +73,7 @@ class _Write:
         """The members that can be asked, in their order."""
         self._source: Site | None = None
         """The one that has decided."""
-        self._objects: list[_Made] = []
+        self._objects: list[Made] = []
         """The token objects that it has made."""
 
     async def make(self) -> Reply:
@@ -132,7 +109,7 @@ class _Write:
         missed = {member.shown: "does not serve" for member in self._pool.members if member not in usable}
         sites = [Site(self._context, self._call.session, member, self._until) for member in usable]
         if len(sites) >= self._pool.quorum:
-            await self._each(sites, lambda site: site.reach())
+            await each(sites, lambda site: site.reach())
         missed |= {site.member.shown: site.why for site in sites if site.why}
         self._sites = [site for site in sites if not site.why]
         if len(self._sites) < self._pool.quorum:
@@ -148,7 +125,7 @@ class _Write:
         async def has(site: Site) -> bool:
             try:
                 await site.reach(self._names)
-            except (Lacking, *_FAILURES):
+            except (Lacking, *FAILURES):
                 return False
             return True
 
@@ -165,17 +142,6 @@ class _Write:
         )
         return reply
 
-    async def _each(self, sites: Sequence[Site], work: Callable[[Site], Awaitable[None]]) -> None:
-        """Do something at several members at the same time, and note at which it fails."""
-
-        async def one(site: Site) -> None:
-            try:
-                await work(site)
-            except _FAILURES as error:
-                site.failed(error)
-
-        await asyncio.gather(*map(one, sites))
-
     # At the first member
 
     async def _begin(self, site: Site, values: Sequence[Value], wanted: Sequence[copying.Wish]) -> Reply | None:
@@ -186,13 +152,14 @@ class _Write:
         """
         lane = site.lane
         try:
-            reply = await site.call(self._row, self._at(lane, values))
+            reply = await site.make(self._row, self._at(lane, values))
             if reply.rv != RV.CKR_OK:
-                self._lose_sight(wanted)
-                raise _Over(reply)
+                if not site.is_unknown:
+                    raise _Over(reply)
+                raise Refused(reply.rv)
             handles = self._handles(reply)
             reply = await named(self._context, lane, self._call, reply, is_token=True)
-        except _FAILURES as error:
+        except FAILURES as error:
             site.failed(error)
             site.is_unknown = True
             return None
@@ -202,7 +169,7 @@ class _Write:
             if name is not None:
                 site.handles[name] = handle
             if name is not None and facts is not None and facts.is_token:
-                self._objects.append(_Made(name, handle, facts, wanted[min(place, len(wanted) - 1)]))
+                self._objects.append(Made(name, handle, facts, wanted[min(place, len(wanted) - 1)]))
         if not all(lane.directory.is_alone(made.handle) for made in self._objects):
             site.why = "another object has the same class, key type, label and CKA_ID, and nothing tells the two apart"
             site.rv = RV.CKR_TEMPLATE_INCONSISTENT
@@ -228,25 +195,29 @@ class _Write:
 
     async def _give(self) -> Reply:
         """Make the client's call everywhere."""
-        wanted = copying.wishes(self._row, self._values)
+        wanted = copying.wishes(self._row, self._values, await self._origin(self._sites[0]))
         others = list(self._sites)
         reply = None
         # If one is lost with the call, nobody knows what came of that. The next one decides then, and tells the name to look for.
-        while reply is None and others:
-            reply = await self._begin(others.pop(0), self._values, wanted)
-        if reply is None:
-            self._lose_sight(wanted)
-            raise _Over(self._told(RV.CKR_DEVICE_ERROR))
+        while reply is None:
+            try:
+                reply = await self._begin(others.pop(0), self._values, wanted)
+            except _Over:
+                if not self._objects:
+                    self._lose_sight(wanted)
+                raise
+            if reply is None and not others:
+                raise self._lost(wanted)
 
         async def give(site: Site) -> None:
-            reply = await site.call(self._row, self._at(site.lane, self._values))
+            reply = await site.make(self._row, self._at(site.lane, self._values))
             if reply.rv != RV.CKR_OK:
                 raise Refused(reply.rv)
             site.handles = {
                 made.name: handle for made, handle in zip(self._objects, self._handles(reply), strict=False)
             }
 
-        await self._each(others, give)
+        await each(others, give)
         return reply
 
     # What a token makes
@@ -259,19 +230,22 @@ class _Write:
         for wish in wanted:
             if why := copying.obstacle(self._row, mechanism, wish, origin):
                 raise self._over(RV.CKR_KEY_UNEXTRACTABLE, why)
-        wrapping = 0
-        keys: dict[Site, int] = {}
+        wrapping = None
         if any(wish.is_to_wrap for wish in wanted):
-            wrapping = self._wrapping_mechanism()
-            keys = await self._wrapping_keys(source)
+            try:
+                wrapping = await find_wrapping(self._sites, source, self._pool.token.wrapping_key, self._pool.quorum)
+            except Impossible as impossible:
+                # Without a login nobody sees a private key.
+                rv = RV.CKR_FUNCTION_NOT_SUPPORTED if self._context.login else RV.CKR_USER_NOT_LOGGED_IN
+                raise self._over(rv, str(impossible)) from impossible
         reply = await self._begin(source, copying.made_with(self._row, self._values, wanted), wanted)
         if reply is None:
-            self._lose_sight(wanted)
-            raise _Over(self._told(RV.CKR_DEVICE_ERROR))
+            raise self._lost(wanted)
+        others = [site for site in self._sites if site is not source]
         try:
             for made in self._objects:
-                await self._copy_one(made, source, wrapping, keys)
-        except _FAILURES as error:
+                await copy(made, source, others, wrapping)
+        except FAILURES as error:
             source.failed(error)
         return reply
 
@@ -282,54 +256,8 @@ class _Write:
             return ()
         try:
             return await source.read(handle, copying.ORIGIN_QUERY)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._over(RV.CKR_DEVICE_ERROR, "the object that is copied can't be read") from error
-
-    def _wrapping_mechanism(self) -> int:
-        if not self._pool.token.wrapping_key:
-            raise self._over(RV.CKR_FUNCTION_NOT_SUPPORTED, "keys can't be copied: the pool has no wrapping_key")
-        found = copying.wrapping_mechanism([site.member.mechanism_infos for site in self._sites])
-        if found is None:
-            why = "keys can't be copied: the members have no mechanism for it in common"
-            raise self._over(RV.CKR_FUNCTION_NOT_SUPPORTED, why)
-        return found
-
-    async def _wrapping_keys(self, source: Site) -> dict[Site, int]:
-        """Return the handles of the wrapping key. A member without it, or at which it may not be used, can't get what is made."""
-        label = self._pool.token.wrapping_key
-        keys: dict[Site, int] = {}
-
-        async def look(site: Site) -> None:
-            right, word = (CKA_WRAP, "wrap") if site is source else (CKA_UNWRAP, "unwrap")
-            found = await site.wrapping_keys(label)
-            if len(found) != 1:
-                site.why = f"has {len(found)} AES keys called {label!r}"
-            elif copying.is_denied(await site.read(found[0], copying.WRAPPING_KEY_QUERY), right):
-                site.why = f"its key {label!r} may not {word}"
-            else:
-                keys[site] = found[0]
-
-        await self._each(self._sites, look)
-        if source not in keys or len(keys) < self._pool.quorum:
-            rv = RV.CKR_FUNCTION_NOT_SUPPORTED if self._context.login is not None else RV.CKR_USER_NOT_LOGGED_IN
-            whys = {site.member.shown: site.why for site in self._sites if site.why}
-            raise self._over(rv, f"keys can't be copied: {_listed(whys)}")
-        return keys
-
-    async def _copy_one(self, made: _Made, source: Site, wrapping: int, keys: dict[Site, int]) -> None:
-        """Copy one object to those members that have not failed."""
-        object_class = made.facts.object_class
-        if object_class is None or object_class not in copying.COPIED:
-            raise Refused(RV.CKR_KEY_UNEXTRACTABLE)
-        answer = await source.read(made.handle, copying.query(object_class))
-        template = copying.copied(object_class, answer, made.wish)
-        others = [site for site in self._sites if site is not source and not site.why]
-        if copying.is_wrapped(object_class):
-            mechanism = copying.wrapping(wrapping, os.urandom(copying.IV_SIZE))
-            used, wrapped = await source.wrap(mechanism, keys[source], made.handle)
-            await self._each(others, lambda site: site.unwrap(made.name, used, keys[site], wrapped, template))
-        else:
-            await self._each(others, lambda site: site.create(made.name, template))
 
     # How it ends
 
@@ -348,7 +276,7 @@ class _Write:
         await asyncio.gather(*(self._look(site) for site in self._sites if site is not source))
         done = [site for site in self._sites if not site.why]
         if source in done and len(done) >= self._pool.quorum and not is_given:
-            await self._each([source], self._seal)
+            await each([source], lambda site: seal(self._objects, site))
         if source.why or len(done) < self._pool.quorum:
             await self._roll_back(is_given=is_given)
         self._pool.objects_changed(self._context)
@@ -365,7 +293,7 @@ class _Write:
         names = [made.name for made in self._objects]
         try:
             found = await site.find(names)
-        except _FAILURES:
+        except FAILURES:
             return  # What it has answered counts. Of what it has not, nobody knows.
         if len(found) == len(names):
             site.handles, site.why, site.rv = found, "", None
@@ -374,12 +302,6 @@ class _Write:
         else:
             site.why = "it shows what was made there as something else"
         site.is_unknown = False
-
-    async def _seal(self, site: Site) -> None:
-        """Let keys not be extracted any more that were made extractable for the copying. The copies were made as they are to be."""
-        for made in self._objects:
-            if copying.is_wrapped(made.facts.object_class) and not made.wish.is_extractable:
-                await site.seal(made.handle)
 
     async def _roll_back(self, *, is_given: bool) -> None:
         """Take away what was made, everywhere, and end the call."""
@@ -406,6 +328,11 @@ class _Write:
             if made.name in left:
                 facts = made.facts
                 self._left_behind(site, facts.object_class, facts.label, facts.id, left[made.name])
+
+    def _lost(self, wanted: Sequence[copying.Wish]) -> _Over:
+        """Return what ends the call when nobody knows what came of it."""
+        self._lose_sight(wanted)
+        return _Over(self._told(RV.CKR_DEVICE_ERROR))
 
     def _lose_sight(self, wanted: Sequence[copying.Wish]) -> None:
         """Tell what members may have of which the name is not known either."""
