@@ -70,7 +70,7 @@ def sections(pool: str, *members: Member, more: str = "", plain: bool = True) ->
 
 @pytest.fixture(scope="module")
 def shared(request, passthrough, made):
-    """A daemon for all tests of a module, with the pools in POOLS over the members one and two; see `pools`.
+    """A daemon for all tests of a module, with the pools in POOLS over the members in MEMBERS, one and two if these are not said; see `pools`.
 
     Behind the pools' slots are those of the members' tokens, unless HAS_PLAIN is false. ERROR_CLASSES are those of the backends.
     """
@@ -78,7 +78,8 @@ def shared(request, passthrough, made):
         classes = getattr(request.module, "ERROR_CLASSES", {})
         told = ", ".join(f'"{rv}" = "{class_}"' for rv, class_ in classes.items())
         options = {"error_classes": f"{{ {told} }}"} if classes else {}
-        members = [Member(Path(name), passthrough, made, each, **options) for each in ("one", "two")]
+        called = getattr(request.module, "MEMBERS", ("one", "two"))
+        members = [Member(Path(name), passthrough, made, each, **options) for each in called]
         parts = sections("\n".join(request.module.POOLS), *members, plain=getattr(request.module, "HAS_PLAIN", True))
         yield Pools(start("\n".join(parts)), *members)
         for each in members:

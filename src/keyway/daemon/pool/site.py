@@ -180,12 +180,18 @@ class Site:
         return reply
 
     async def read(self, handle: int, query: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
-        """Return attributes of an object, as far as it has them. Raises as `ask` does."""
+        """Return attributes of an object, as far as it has them and the token can tell them.
+
+        Raises:
+            LinkLost: The member is gone, or takes too long.
+            WireError: It does not speak the wire.
+        """
         reply = await self.call(_READ, (handle, query))
-        if reply.rv not in _ANSWERED:
-            raise Refused(reply.rv)
-        (answer,) = decode_reply(_READ, reply.body)
-        return answer if isinstance(answer, tuple) else ()
+        if reply.rv not in _ANSWERED and len(query) > 1:
+            # Some tokens stop at the first one that they can't tell.
+            return tuple([each for one in query for each in await self.read(handle, (one,))])
+        values = decode_reply(_READ, reply.body) if reply.rv in _ANSWERED else ()
+        return values[0] if values and isinstance(values[0], tuple) else ()
 
     async def create(self, name: int, template: tuple[Attribute, ...]) -> None:
         """Make an object from its attributes, which is to have a name. Raises as `ask` does."""
