@@ -52,6 +52,7 @@ class Member:
         self.section = "\n".join(lines)
         self._daemon: RunningDaemon | None = None
         self._frozen: set[int] = set()
+        self._serving: set[int] = set()
 
     @property
     def plain(self) -> str:
@@ -100,6 +101,7 @@ class Member:
 
     def forget(self) -> None:
         """Count from 0 again."""
+        self._serving |= self._with_sessions()
         (self.folder / "calls").unlink(missing_ok=True)
 
     def process(self, function: str) -> int:
@@ -122,17 +124,23 @@ class Member:
         return {pid for pid in self._daemon.hosts() if own in _environment(pid)}
 
     def kill(self) -> None:
-        """Kill all of its processes, but none that is writing the token."""
-        self._signal(signal.SIGKILL)
+        """Kill its processes that have sessions, but none that is writing the token.
+
+        A probe has none. When it is killed, the member is down for a while, for good reason.
+        """
+        self._signal(signal.SIGKILL, self._serving | self._with_sessions())
+
+    def _with_sessions(self) -> set[int]:
+        return {process for process, call in self._calls() if call == "C_OpenSession"}
 
     def freeze(self) -> None:
         """Stop all of its processes, but none that is writing the token; `behaves` kills them."""
         self._frozen |= self._signal(signal.SIGSTOP)
 
-    def _signal(self, number: int) -> set[int]:
+    def _signal(self, number: int, which: set[int] | None = None) -> set[int]:
         with (self.folder / "writing").open("w") as file:
             flock(file, LOCK_EX)
-            hosts = self.hosts()
+            hosts = self.hosts() if which is None else self.hosts() & which
             for pid in hosts:
                 signal_to(pid, number)
         return hosts
@@ -140,7 +148,7 @@ class Member:
     def goes(self) -> None:
         """Let it be gone, and all attempts to reach it fail."""
         self.does("C_Initialize", "rv 0x30")
-        self.kill()
+        self._signal(signal.SIGKILL)
 
     def comes_back(self) -> None:
         """Let it be there again."""

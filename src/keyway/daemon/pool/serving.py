@@ -217,6 +217,8 @@ async def serve(
         if signal is Signal.LOST and reply is not None:
             context.pool.member_failed(member, rv_name(reply.rv))
         if step is Step.RETURN and last is not None and reply is not None:
+            if is_refused and is_bound and session.bound not in (None, lane):
+                raise OperationLost  # Nobody else goes on with it.
             return last
         if step is Step.GIVE_UP or step is Step.RETURN:
             if is_bound and session.operations and not session.journal.is_complete:
