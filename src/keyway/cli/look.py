@@ -103,7 +103,7 @@ def _shown(told: dict[str, Any]) -> str:
 
 
 def _pool(name: str, pool: dict[str, Any]) -> Iterator[str]:
-    agree = f", {pool['disagreements']} disagreements" if pool["disagreements"] else ""
+    agree = f", {pool['disagreements']} disagreements" if pool.get("disagreements") else ""
     yield (
         f"pool {name}: {pool['policy']}, writes {pool['writes']}: {pool['contexts']} contexts, {pool['sessions']} sessions "
         f"({pool['bound']} stay at their member), {pool['failovers']} failovers{agree}"

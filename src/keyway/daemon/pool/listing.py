@@ -86,7 +86,7 @@ async def list_objects(lane: Lane, flags: int, limit: float) -> None:
 
 
 async def read_objects(lane: Lane, flags: int, limit: float) -> dict[int, Facts]:
-    """Return the objects of a member by handle. What is in the lane's directory is not asked again.
+    """Return the token objects of a member by handle. What is in the lane's directory is not asked again.
 
     Args:
         lane: The lane.

@@ -507,7 +507,7 @@ class Pool:
                 for context in self.contexts
                 for session in context.sessions.values()
             ),
-            "disagreements": self.disagreements,
+            **({} if self.disagreements is None else {"disagreements": self.disagreements}),
         }
 
     @staticmethod
