@@ -44,6 +44,8 @@ def test_nothing_fails(pool, policy, struck):
 
 def weather(pools, blows, seed):
     """Let applications run through a schedule, and look at what is left."""
+    until(pools.is_quiet, "nothing goes on", PATIENCE)
+    descriptors = pools.daemon.descriptors()
     pipelined = Pipelined(pools.daemon, sessions=4)
     with applications(pools.daemon, count=2, threads=4, seed=seed) as running:
         pipelined.start()
@@ -66,6 +68,7 @@ def weather(pools, blows, seed):
         lambda: pools.is_up() and pools.is_quiet(), "all members are up, and no context and no host is left", PATIENCE
     )
     assert pools.daemon.events("internal error") == []
+    until(lambda: pools.daemon.descriptors() <= descriptors, "all descriptors are closed", PATIENCE)
     counts_are_exact(pools)
 
 
