@@ -44,7 +44,7 @@ class Application:
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "KEYWAY_ADDRESS": address},
+            env={**os.environ, "KEYWAY_ADDRESS": address, "KEYWAY_RENEWAL": str(int(PATIENCE))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
