@@ -30,7 +30,7 @@ BENCH ?=
 help: ## Show this text
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: .system-demo .venv/.installed .native ## See a token used through the gateway, and two HSMs as one, killed meanwhile
+demo: .system-demo .venv/.installed .native ## See a token used through the gateway, and two HSMs as one that break meanwhile
 	@$(BIN)/keyway run --token demo -- $(BIN)/python demo/demo.py
 
 test: .system-test .venv/.developer .native ## Run every test, Rust and Python

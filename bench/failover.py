@@ -32,11 +32,14 @@ __all__ = [
     "EVENTS",
     "HOSTS_KIB",
     "LONGEST",
+    "NEXT_HIGHEST",
+    "NEXT_MEDIAN",
     "Outcome",
     "Step",
     "Times",
     "added",
     "longest",
+    "next_after",
     "read_steps",
 ]
 
@@ -44,6 +47,8 @@ ADDED_MEDIAN: Final = "added ms, median"
 ADDED_HIGHEST: Final = "added ms, highest"
 ADDED_LATER: Final = "added ms in the second after, highest"
 LONGEST: Final = "longest call s"
+NEXT_MEDIAN: Final = "s to the next signature, median"
+NEXT_HIGHEST: Final = "s to the next signature, highest"
 DAEMON_KIB: Final = "KiB of the daemon per context"
 HOSTS_KIB: Final = "KiB of hosts per context"
 """Names of quantities."""
@@ -51,6 +56,7 @@ HOSTS_KIB: Final = "KiB of hosts per context"
 THREADS: Final = 8
 KILLS: Final = 20
 STOPS: Final = 3
+RESTARTS: Final = 5
 IDLE_CONTEXTS: Final = 200
 DEADLINE: Final = 60.0
 """Seconds that anything may take which is waited for."""
@@ -87,6 +93,17 @@ class Times:
     highest: float
     later: float
     calls: int
+
+
+def next_after(steps: list[Step], moments: list[int]) -> list[float]:
+    """Return how many seconds after each moment each thread had its next signature.
+
+    Args:
+        steps: All signatures.
+        moments: By the monotonic clock, in nanoseconds.
+    """
+    ends = {thread: sorted(step.end for step in steps if step.thread == thread) for thread in {s.thread for s in steps}}
+    return [(next(end for end in ends[thread] if end > moment) - moment) / 1e9 for moment in moments for thread in ends]
 
 
 @dataclass(frozen=True)
@@ -183,6 +200,28 @@ def host_stopped(environment: Environment, directory: Path, load: Path) -> Outco
     )
 
 
+def daemon_restarted(environment: Environment, directory: Path, load: Path) -> Outcome:
+    """Kill the daemon and start it again, a few times, while threads sign. Arguments as of `host_killed`."""
+    ready: list[int] = []
+    with pooled(POOL, environment, directory) as pool, _signing(pool, load) as run:
+        for _ in range(RESTARTS):
+            _until_serving(pool, "a")
+            time.sleep(PAUSE)
+            pool.daemon.kill()
+            if why := pool.daemon.start():
+                raise RuntimeError(why)
+            ready.append(pool.daemon.ready_at)
+        _until_serving(pool, "a")
+        run.end()
+    took = next_after(run.steps, ready)
+    told = f"{RESTARTS} restarts; from listening to the next signature of a thread"
+    return Outcome(
+        run.sample,
+        {NEXT_HIGHEST: max(took), NEXT_MEDIAN: median(took)},
+        f"{told} {median(took):.2f} s (median), {max(took):.2f} s (highest)",
+    )
+
+
 def idle_contexts(environment: Environment, directory: Path, load: Path) -> Outcome:
     """Open contexts that log in and sign nothing, and weigh what serves them. Arguments as of `host_killed`.
 
@@ -208,6 +247,7 @@ def idle_contexts(environment: Environment, directory: Path, load: Path) -> Outc
 EVENTS: Final[Mapping[str, Callable[[Environment, Path, Path], Outcome]]] = {
     "pool host killed": host_killed,
     "pool host stopped": host_stopped,
+    "pool daemon restarted": daemon_restarted,
     "pool idle contexts": idle_contexts,
 }
 """What is measured here, by the name of the figure."""

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 from delay import delayed, direct_round_trip, late_round_trip
-from failover import ADDED_HIGHEST, ADDED_MEDIAN, EVENTS, LONGEST
+from failover import ADDED_HIGHEST, ADDED_MEDIAN, EVENTS, LONGEST, NEXT_HIGHEST
 from gateway import gateway
 from measure import Figure, Sample, Traffic, build_load, count_traffic, prepare, sample
 from pools import pooled
@@ -152,6 +152,7 @@ TARGETS = (
     Target("pool host killed", ADDED_MEDIAN, "<=", 20.0),
     Target("pool host killed", ADDED_HIGHEST, "<=", 250.0),
     Target("pool host stopped", LONGEST, "<=", 2.0),
+    Target("pool daemon restarted", NEXT_HIGHEST, "<=", 1.0),
 )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from count_frames import FRAMINGS, FrameScanner, counting
 from delay import Way, connect, delayed
-from failover import Step, added, longest, read_steps
+from failover import Step, added, longest, next_after, read_steps
 from measure import Cost, Sample
 from report import Target, compared, judge, ratio
 from subjects import unix_path
@@ -147,6 +147,12 @@ class Failing(unittest.TestCase):
     def test_the_longest_is_in_seconds(self) -> None:
         assert longest([Step(0, 0, 5, 0), Step(0, 5, 1_500_000_005, 0)]) == 1.5
         assert longest([]) == 0
+
+    def test_each_thread_has_its_own_next_signature(self) -> None:
+        steps = [
+            Step(thread, 0, end, 0) for thread, end in ((0, 10**9), (1, 2 * 10**9), (0, 3 * 10**9), (1, 5 * 10**9))
+        ]
+        assert sorted(next_after(steps, [10**9])) == [1.0, 2.0]
 
     def test_steps_are_read_as_the_load_generator_writes_them(self) -> None:
         written = struct.pack("=8Q", 3, 10, 20, 0, 4, 30, 50, 0x30)

@@ -54,10 +54,10 @@ class Gateway:
         """
         self._home = home
         self._process: subprocess.Popen[bytes] | None = None
-        self.variables = {"KEYWAY_ADDRESS": f"unix:{home}/k.sock", "KEYWAY_TOKEN": "demo"}
+        # A machine that is busy with something else may be slow: that is not what is shown here.
+        self.variables = {"KEYWAY_ADDRESS": f"unix:{home}/k.sock", "KEYWAY_TOKEN": "demo", "KEYWAY_RENEWAL": "60"}
         conf = Path(os.environ["SOFTHSM2_CONF"]).read_text()
         (tokens,) = re.findall(r"^directories\.tokendir = (.+)$", conf, re.MULTILINE)
-        # A machine that is busy with something else may be slow: that is not what is shown here.
         config = f'[listen]\nsocket = "{home}/k.sock"\n[log]\nlevel = "error"\n[limits]\ndrain = 0.0\n{_POOL}deadline = 20.0\n'
         for hsm in HSMS:
             shutil.copytree(tokens, home / hsm)

@@ -1,4 +1,4 @@
-"""The second act: two HSMs with the same keys, and a program that signs on while one after the other breaks."""
+"""The second act: two HSMs with the same keys, and a program that signs on while one after the other breaks, and the gateway itself is restarted."""
 
 from __future__ import annotations
 
@@ -35,11 +35,10 @@ CALM: Final = 1.0
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened while the program signed. Times are by the monotonic clock, in nanoseconds."""
+    """Something that happened while the program signed, and when: by the monotonic clock, in nanoseconds."""
 
     name: str
-    begin: int
-    end: int
+    at: int
 
 
 Calls = Sequence[dict[str, Any]]
@@ -59,15 +58,13 @@ def double(stage: Stage, gateway: Gateway) -> None:
 
 def break_things(stage: Stage, gateway: Gateway) -> Calls:
     """Let a program sign in eight threads, break what it signs with, and show what that cost it; return its calls."""
-    stage.step("Sign in eight threads, and kill the HSMs' processes meanwhile")
+    stage.step("Sign in eight threads, and meanwhile kill the HSMs' processes and restart the gateway")
     stage.say("(The program opens its sessions and logs in once. It knows nothing of what follows.)")
     events: list[Event] = []
 
     def happen(name: str, what: Callable[[], str]) -> None:
-        begin = time.monotonic_ns()
-        told = what()
-        events.append(Event(name, begin, time.monotonic_ns()))
-        stage.say(f"{name}: {told}")
+        events.append(Event(name, time.monotonic_ns()))
+        stage.say(f"{name}: {what()}")
 
     program = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("crowd.py"))],
@@ -88,6 +85,10 @@ def break_things(stage: Stage, gateway: Gateway) -> Calls:
         happen("hsm-b is killed, hsm-a is back", lambda: _kill(gateway, "hsm-b"))
         time.sleep(CALM)
         gateway.wait_served("hsm-b")
+        gateway.stop()
+        happen("the gateway is restarted", lambda: _restart(gateway))
+        time.sleep(CALM)
+        gateway.wait_served("hsm-a")
         output, _ = program.communicate(timeout=60)
     finally:
         program.kill()
@@ -136,9 +137,9 @@ def table(calls: Calls, events: Sequence[Event]) -> list[str]:
 
     Args:
         calls: All calls.
-        events: What happened, in order; each lasts, as far as calls are counted, until the next one.
+        events: What happened, in order. Calls met one if they were under way then; they are counted for the last one before their end.
     """
-    starts = [0, *(event.begin for event in events[1:])]
+    starts = [0, *(event.at for event in events[1:])]
     usual = {
         key: median(took for call in calls if call["key"] == key and (took := call["end"] - call["begin"]))
         for key in {call["key"] for call in calls}
@@ -149,11 +150,16 @@ def table(calls: Calls, events: Sequence[Event]) -> list[str]:
         failed = sum(bool(call["error"]) for call in within)
         row = f"{event.name:<32}{len(within):>11,}{failed:>8}"
         if event is not events[0]:
-            met = [call for call in calls if call["begin"] <= event.end and call["end"] >= event.begin]
+            met = [call for call in calls if call["begin"] <= event.at <= call["end"]]
             added = [(call["end"] - call["begin"] - usual[call["key"]]) / 1e6 for call in met]
             row += f"{len(met):>8}{median(added or [0]):>7.0f} ms{max(added, default=0):>6.0f} ms"
         rows.append(row)
     return rows
+
+
+def _restart(gateway: Gateway) -> str:
+    gateway.start()
+    return "whatever the program asks waits until it is there again"
 
 
 def _kill(gateway: Gateway, hsm: str) -> str:

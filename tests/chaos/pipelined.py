@@ -1,9 +1,10 @@
 """A client of the wire that has a call under way in each of its sessions, and counts the replies to each."""
 
 import threading
+import time
 from typing import Any
 
-from tests.daemon.harness import RunningDaemon
+from tests.daemon.harness import DEADLINE, RunningDaemon
 from tests.daemon.pool.app import RSA, App
 
 from keyway.cryptoki import Output, Room, call_named
@@ -18,8 +19,9 @@ class Pipelined(threading.Thread):
 
     Attributes:
         operations: Replies so far.
-        requests: Requests so far.
+        requests: Requests so far, without those whose connection was lost when it was to be.
         failures: What was wrong.
+        is_cut_off: Whether its connection is lost, or will be, because the daemon ends.
     """
 
     def __init__(self, daemon: RunningDaemon, sessions: int) -> None:
@@ -27,25 +29,42 @@ class Pipelined(threading.Thread):
         self.operations = self.requests = 0
         self.failures: list[str] = []
         self._told_to_stop = threading.Event()
-        self._app = App(daemon)
-        self._app.socket.settimeout(None)
-        self._key = self._app.object("rsa")
+        self.is_cut_off = False
+        self._daemon = daemon
+        self._sessions = range(1, sessions + 1)
+        self._begin()
         self._signature = self._app.sign(self._key)
-        self._sessions = [1, *(self._app.open(handle) for handle in range(2, sessions + 1))]
 
     def run(self) -> None:
         """Keep a call under way in each session, until told to stop and all are answered."""
-        try:
-            self._sign_on()
-        except EOFError:
-            self.failures.append("the connection was closed")
+        while not self._told_to_stop.is_set():
+            under_way: dict[int, int] = {}
+            try:
+                self._sign_on(under_way)
+            except (EOFError, BrokenPipeError):
+                if not self.is_cut_off:
+                    self.failures.append("the connection was closed")
+                    return
+                # This client does not do what libkeyway.so does: what was under way is lost, and it begins anew.
+                self.requests -= len(under_way)
+                self._app.socket.close()
+                self._begin()
+                self.is_cut_off = False
 
-    def _sign_on(self) -> None:
-        under_way = {self._send(session): session for session in self._sessions}
+    def _begin(self) -> None:
+        self._app = _connected(self._daemon)
+        self._app.socket.settimeout(None)
+        self._key = self._app.object("rsa")
+        for session in self._sessions[1:]:
+            self._app.open(session)
+
+    def _sign_on(self, under_way: dict[int, int]) -> None:
+        for session in self._sessions:
+            under_way[self._send(session)] = session
         while under_way:
             frame = self._app.receive()
-            session = under_way.pop(frame.header.id, None)
-            if session is None or not frame.header.is_reply or frame.header.target != session:
+            session = under_way.pop(frame.header.id, 0)
+            if not session or not frame.header.is_reply or frame.header.target != session:
                 self.failures.append(f"a reply to nothing that was asked: {frame.header}")
                 return
             self.operations += 1
@@ -57,12 +76,25 @@ class Pipelined(threading.Thread):
                 under_way[self._send(session)] = session
 
     def _send(self, session: int) -> int:
-        self.requests += 1
         object_, body = encode_fused(_SIGN, (RSA, self._key), (b"what is signed", Room(512, True)))
-        return self._app.send(_SIGN.number, body, target=session, object_=object_, flags=Flags.FUSED)
+        number = self._app.send(_SIGN.number, body, target=session, object_=object_, flags=Flags.FUSED)
+        self.requests += 1
+        return number
 
     def stop(self) -> None:
         """Make no more requests, and wait until all are answered."""
         self._told_to_stop.set()
         self.join()
         self._app.socket.close()
+
+
+def _connected(daemon: RunningDaemon) -> App:
+    """Return an application at a daemon, as soon as that is there."""
+    end = time.monotonic() + 6 * DEADLINE
+    while True:
+        try:
+            return App(daemon)
+        except (OSError, EOFError):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)

@@ -9,7 +9,7 @@ __all__ = ["Blow", "Kind", "schedule"]
 
 
 class Kind(Enum):
-    """What happens to a member."""
+    """What happens to a member, or to the daemon."""
 
     KILL = "all of its processes are killed"
     CRASH = "its module ends the process in the middle of a signature"
@@ -21,6 +21,8 @@ class Kind(Enum):
     FREEZE = "its processes are stopped until their calls go on elsewhere"
     GONE = "its processes are killed, and no new one can be started for a while"
     DRAIN = "it is drained, and resumed"
+    RESTART = "the daemon is told to end, and started again"
+    FALL = "the daemon is killed, and started again"
 
 
 @dataclass(frozen=True)

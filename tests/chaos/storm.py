@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.chaos.pipelined import Pipelined
 from tests.chaos.schedule import Blow, Kind
 from tests.daemon.harness import RunningDaemon, until
 from tests.daemon.pool.members import Member, Pools, signal_to
@@ -43,7 +44,7 @@ class Application:
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, "KEYWAY_ADDRESS": address},
+            env={**os.environ, "KEYWAY_ADDRESS": address, "KEYWAY_RENEWAL": str(int(PATIENCE))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -87,23 +88,27 @@ class Application:
 class Storm:
     """Applications at work, and the daemon and members that are shaken meanwhile."""
 
-    def __init__(self, pools: Pools, applications: list[Application], also: Callable[[], int]) -> None:
+    def __init__(self, pools: Pools, applications: list[Application], pipelined: Pipelined) -> None:
         """Join them.
 
         Args:
             pools: The daemon and the members.
             applications: The applications.
-            also: Tells of more operations.
+            pipelined: One more.
         """
         self._pools = pools
         self._applications = applications
-        self._also = also
+        self._pipelined = pipelined
 
     def operations(self) -> int:
         """How many operations are over by now."""
         for each in self._applications:
             each.look()
-        return self._also() + sum(each.operations for each in self._applications)
+        return self._pipelined.operations + sum(each.operations for each in self._applications)
+
+    def wait_begun(self) -> None:
+        """Wait until all applications sign: a login that meets a blow may fail, since nobody knows whether the token has counted it."""
+        until(lambda: self.operations() and all(each.operations for each in self._applications), "all sign", PATIENCE)
 
     def more(self, operations: int) -> None:
         """Wait until so many more operations are over."""
@@ -166,6 +171,14 @@ class Storm:
         self.more(blow.lasts)
         self._tell(RESUME, member)
 
+    def _restart(self, _: Member, number: signal.Signals) -> None:
+        daemon = self._pools.daemon
+        self._pipelined.is_cut_off = True
+        daemon.process.send_signal(number)
+        daemon.process.wait(PATIENCE)
+        daemon.start()
+        until(lambda: not self._pipelined.is_cut_off, "the client without a module is connected again", PATIENCE)
+
     def _tell(self, number: int, member: Member) -> None:
         with Client(self._pools.daemon.socket, PATIENCE) as client:
             rv, body = client.exchange(number, json.dumps({"member": member.name, "wait": False}).encode())
@@ -183,6 +196,8 @@ _BLOWS: dict[Kind, Callable[[Storm, Member, Blow], None]] = {
     Kind.FREEZE: Storm._freeze,
     Kind.GONE: Storm._gone,
     Kind.DRAIN: Storm._drain,
+    Kind.RESTART: lambda storm, member, _: storm._restart(member, signal.SIGTERM),
+    Kind.FALL: lambda storm, member, _: storm._restart(member, signal.SIGKILL),
 }
 
 

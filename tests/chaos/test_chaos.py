@@ -1,4 +1,4 @@
-"""Applications sign while the members of their pool are killed, stopped, slowed, drained: nothing fails, and nothing is left behind.
+"""Applications sign while the members of their pool are killed, stopped, slowed, drained, and the daemon is restarted: nothing fails, and nothing is left behind.
 
 CHAOS_SEED chooses another schedule than that which is always run. With SOAK_SECONDS schedules of other seeds follow for so long (`make soak`).
 """
@@ -27,7 +27,7 @@ GAP = 150
 @pytest.mark.parametrize(("policy", "struck"), [("balance", len(MEMBERS)), ("failover", 1)])
 def test_nothing_fails(pool, policy, struck):
     # Where there is an order all calls are at the first member: it is the one that is worth striking.
-    pools = pool(*MEMBERS, policy=f'"{policy}"', deadline=DEADLINE)
+    pools = pool(*MEMBERS, policy=f'"{policy}"', deadline=DEADLINE, more="[limits]\ndrain = 0\n")
     end = time.monotonic() + SOAK / 2
     seed = SEED
     while True:
@@ -44,10 +44,13 @@ def test_nothing_fails(pool, policy, struck):
 
 def weather(pools, blows, seed):
     """Let applications run through a schedule, and look at what is left."""
+    until(pools.is_quiet, "nothing goes on", PATIENCE)
+    descriptors = pools.daemon.descriptors()
     pipelined = Pipelined(pools.daemon, sessions=4)
     with applications(pools.daemon, count=2, threads=4, seed=seed) as running:
         pipelined.start()
-        storm = Storm(pools, running, lambda: pipelined.operations)
+        storm = Storm(pools, running, pipelined)
+        storm.wait_begun()
         for blow in blows:
             tell(f"  {blow.kind.name} of {MEMBERS[blow.member]}")
             storm.strikes(blow)
@@ -66,6 +69,7 @@ def weather(pools, blows, seed):
         lambda: pools.is_up() and pools.is_quiet(), "all members are up, and no context and no host is left", PATIENCE
     )
     assert pools.daemon.events("internal error") == []
+    until(lambda: pools.daemon.descriptors() <= descriptors, "all descriptors are closed", PATIENCE)
     counts_are_exact(pools)
 
 

@@ -31,17 +31,24 @@ class RunningDaemon:
     def __init__(self, home: Path, config: str, program: Sequence[str] = KEYWAY, close_fds: bool = True) -> None:
         self.socket = home / "k.sock"
         self.log_path = home / "log"
-        path = home / "keyway.toml"
-        path.write_text(f'[listen]\nsocket = "{self.socket}"\n{config}')
-        with self.log_path.open("wb") as log:
+        self._command = [*program, "serve", "-c", str(home / "keyway.toml")]
+        self._close_fds = close_fds
+        (home / "keyway.toml").write_text(f'[listen]\nsocket = "{self.socket}"\n{config}')
+        self.log_path.write_bytes(b"")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, once more if it has ended, and wait until it listens. The log goes on."""
+        before = len(self.events("ready"))
+        with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [*program, "serve", "-c", str(path)],
+                self._command,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                close_fds=close_fds,
+                close_fds=self._close_fds,
                 env={**os.environ, "PYTHONASYNCIODEBUG": ""},
             )
-        until(lambda: self.events("ready") or self.process.poll() is not None, "the daemon listens")
+        until(lambda: len(self.events("ready")) > before or self.process.poll() is not None, "the daemon listens")
         assert self.process.poll() is None, self.log()
 
     def log(self) -> str:

@@ -18,7 +18,11 @@ class RawClient:
     def __init__(self, path: Path, greet: bool = True) -> None:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(TIMEOUT)
-        connection.connect(str(path))
+        try:
+            connection.connect(str(path))
+        except OSError:
+            connection.close()
+            raise
         self._begin(connection, greet)
 
     @classmethod

@@ -32,7 +32,7 @@ def test_the_demonstration_runs(root: Path, keyway: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "the same signature as before the crash" in done.stdout
-    for event in ("nothing happens", "hsm-a is killed", "hsm-b is killed"):
+    for event in ("nothing happens", "hsm-a is killed", "hsm-b is killed", "the gateway is restarted"):
         row = re.search(rf"^ *{event}.*?  +([\d,]+) +(\d+)(?: |$)", done.stdout, re.MULTILINE)
         assert row, done.stdout
         assert int(row[1].replace(",", "")) > 0
@@ -69,7 +69,7 @@ def test_the_table_tells_what_each_event_cost(two_hsms: Any) -> None:
         return {"key": "rsa", "begin": begin * MS, "end": end * MS, "error": error}
 
     calls = [*(call(at, at + 2) for at in range(0, 40, 2)), call(19, 31, "DeviceError")]
-    events = [two_hsms.Event("calm", 5 * MS, 5 * MS), two_hsms.Event("storm", 25 * MS, 25 * MS)]
+    events = [two_hsms.Event("calm", 5 * MS), two_hsms.Event("storm", 25 * MS)]
     _, calm, storm = two_hsms.table(calls, events)
     assert calm.split() == ["calm", "12", "0"]
     assert storm.split() == ["storm", "9", "1", "2", "5", "ms", "10", "ms"]
