@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Coroutine
 from collections.abc import Set as AbstractSet
@@ -9,10 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import CALLS, RV, Room, SessionInfo, TokenInfo, Value, call_named
+from keyway.cryptoki.constants import CKF_DONT_BLOCK
 from keyway.daemon.backend import BackendError
 from keyway.daemon.binding import Binding
 from keyway.daemon.changes import CHANGING
 from keyway.daemon.link import Frame, Link, Tracked, call_name, reply_frame
+from keyway.daemon.slot_events import SlotEvents
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable, write_protected
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
@@ -36,6 +39,9 @@ __all__ = ["Service"]
 
 MAX_APPLICATION: Final = 255
 """Bytes of a client's name for itself (docs/wire.md, section 3)."""
+
+MAX_WAITING: Final = 64
+"""Calls of one client that may wait for slot events."""
 
 _NOTHING: Final[frozenset[int]] = frozenset()
 _OF_MODULE: Final = frozenset({Route.INFO, Route.SLOT_LIST, Route.SLOT_EVENT})
@@ -65,6 +71,8 @@ class Service:
         self._client = client
         self._view = view
         self._hosts_paused = False
+        self._events = SlotEvents({})
+        self._waiting: dict[asyncio.Task[None], Frame] = {}
 
     # From the client
 
@@ -247,6 +255,7 @@ class Service:
                     return
         else:
             context.slots = await view.look(binding)
+            self._events = SlotEvents(view.pools)
         self.set_short_way()
         event(logging.INFO, "context opened", context=name, application=self.application, **self._client.facts())
         self._answer(frame, Answer(RV.CKR_OK, (name.encode(),)))
@@ -267,6 +276,11 @@ class Service:
         if self.name:
             self._daemon.end_context(self.name)
         self._daemon.changes.leave(self)
+        self._events.close()
+        self._events = SlotEvents({})
+        for waiting, frame in list(self._waiting.items()):
+            if waiting.cancel() and not self._client.transport.is_closing():
+                self._answer(frame, Answer(RV.CKR_CRYPTOKI_NOT_INITIALIZED))
         self.binding = None
         self.set_short_way()
         self.bound.clear()
@@ -403,9 +417,39 @@ class Service:
             # Only here may the list change (PKCS #11 3.2, section 5.5.1).
             self._hold(self._look_again(binding, frame, data), frame)
             return
-        slots = binding.context.slots
-        assert isinstance(slots, VirtualSlots)
-        self._answer(frame, self._own_answer(route, frame, data, slots))
+        if route is Route.SLOT_EVENT and self._events:
+            self._tell_event(binding, frame, data)
+            return
+        self._answer(frame, self._own_answer(route, frame, data, _virtual(binding.context)))
+
+    def _tell_event(self, binding: Binding, frame: Frame, data: bytes) -> None:
+        """Answer C_WaitForSlotEvent where there are pools, now or when one of them comes or goes."""
+        flags, slot, reserved = _arguments(frame, data)
+        assert isinstance(flags, int)
+        if not isinstance(slot, int) or reserved:
+            self._answer(frame, Answer(RV.CKR_ARGUMENTS_BAD))
+        elif (found := self._events.next(_virtual(binding.context))) is not None:
+            self._hold(self._told_event(binding, frame, found), frame)
+        elif flags & CKF_DONT_BLOCK:
+            self._answer(frame, Answer(RV.CKR_NO_EVENT, (slot,)))
+        elif len(self._waiting) >= MAX_WAITING:
+            self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
+        else:
+            # The client goes on meanwhile; the call ends with the context at the latest.
+            task = self._daemon.tasks.start(self._wait_for_event(binding, frame), "C_WaitForSlotEvent")
+            self._waiting[task] = frame
+            task.add_done_callback(self._waiting.pop)
+
+    async def _wait_for_event(self, binding: Binding, frame: Frame) -> None:
+        while (found := self._events.next(_virtual(binding.context))) is None:
+            await self._events.wait()
+        await self._told_event(binding, frame, found)
+
+    async def _told_event(self, binding: Binding, frame: Frame, slot: int) -> None:
+        """Tell of an event, with slots that can be used accordingly."""
+        binding.context.slots = await self._view.look(binding)
+        if binding is self.binding:
+            self._answer(frame, Answer(RV.CKR_OK, (slot,)))
 
     async def _look_again(self, binding: Binding, frame: Frame, data: bytes) -> None:
         binding.context.slots = slots = await self._view.look(binding)
@@ -448,6 +492,12 @@ _TRACKED: Final = frozenset({Route.OPEN_SESSION, Route.CLOSE_SESSION, Route.CLOS
 
 def _arguments(frame: Frame, data: bytes) -> tuple[Value, ...]:
     return decode_request(CALLS[frame[1] - 1], frame[5], memoryview(data)[HEADER_SIZE:])
+
+
+def _virtual(context: Context) -> VirtualSlots:
+    """Return the slots of a context that does not see a module's own."""
+    assert isinstance(context.slots, VirtualSlots)
+    return context.slots
 
 
 def _flags(route: Route, frame: Frame, data: bytes) -> int:

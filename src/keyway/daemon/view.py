@@ -43,7 +43,8 @@ class View:
         has_own_slots: Whether clients see the only backend's slots as they are.
         rules: The configured tokens.
         homes: Names of the backends and pools that clients use, the first of which is asked about what belongs to none of them.
-        backends: These backends and pools by name.
+        pools: The pools of these by name.
+        backends: All of these by name.
     """
 
     def __init__(
@@ -68,9 +69,9 @@ class View:
         self._numbered = _numbered(config, self.rules)
         self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
         self._told: set[object] = set()
-        self._pools = {pool.name: pool for pool in pools}
         self._first = next(iter(config.backends))
         self.homes: Final = tuple({rule.backend: None for rule in self.rules}) or tuple(config.backends)
+        self.pools: Final = {pool.name: pool for pool in pools if pool.name in self.homes}
         self.backends: Final = {name: backends[name] for name in self.homes}
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
 
@@ -89,7 +90,7 @@ class View:
         wanted = {rule.backend for rule in self.rules} or self._timeouts.keys()
         answers = await asyncio.gather(*(self._look_at(binding, name) for name in self._timeouts if name in wanted))
         seen = [each for answer in answers for each in answer]
-        seen += [await pool.seen() for home, pool in self._pools.items() if home in wanted]
+        seen += [await pool.seen() for home, pool in self.pools.items() if home in wanted]
         before = binding.context.slots
         return self._selection.of(self._numbered(seen), before.given if isinstance(before, VirtualSlots) else {})
 

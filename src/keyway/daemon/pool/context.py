@@ -400,6 +400,7 @@ class PoolContext:
             self.lanes[after] = self.lanes.pop(before)
         if before in self._openings:
             self._openings[after] = self._openings.pop(before)
+        self.late.pop(before, None)
 
     def session_closed(self, handle: int) -> None:
         """Note that a session is closed, and what ends with it."""

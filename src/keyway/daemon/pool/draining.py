@@ -42,6 +42,7 @@ async def resume(pool: Pool, member: Member) -> None:
     member.parked = ""
     member.refused.clear()
     for context in pool.contexts:
+        context.late.pop(member.name, None)
         if (lane := context.lanes.get(member.name)) is not None:
             lane.refused = None
     await pool.probe(member, is_trusted=False)

@@ -71,6 +71,8 @@ class Pool:
         policy: How a member is chosen.
         is_ordered: Whether the policy is that of an order.
         tasks: What runs beside the loop's callbacks.
+        changes: How often the token has come or gone: its last usable member, or the first one.
+        watchers: What is set when that happens.
         contexts: Those that have a stream to it.
         known: Set when each member has been probed once.
         is_stale: Whether what the tokens told of themselves may have changed.
@@ -113,6 +115,8 @@ class Pool:
         self.leaving: list[Member] = []
         self.usable: list[Member] = []
         self.take_options(options)
+        self.changes = 0
+        self.watchers: set[asyncio.Event] = set()
         self.contexts: set[PoolContext] = set()
         self.known = asyncio.Event()
         self.is_stale = False
@@ -296,7 +300,12 @@ class Pool:
 
     def count_usable(self) -> None:
         """Find out anew who can be given work."""
+        before = bool(self.usable)
         self.usable = sorted(filter(_is_usable, self.members), key=_is_standby)
+        if bool(self.usable) is not before:
+            self.changes += 1
+            for watcher in self.watchers:
+                watcher.set()
 
     def member_failed(self, member: Member, reason: str) -> None:
         """Note that something failed at a member. A probe will tell whether the member has."""
