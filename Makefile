@@ -38,7 +38,7 @@ test: .system-test .venv/.developer .native ## Run every test, Rust and Python
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) $(PYTEST)
 
 soak: .system-test .venv/.developer .native ## Break pools under load for SOAK_SECONDS (3600), each time in another order
-	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/chaos $(PYTEST)
+	@SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -s tests/chaos tests/gateways $(PYTEST)
 
 lint: .system-build .venv/.developer .rust ## Check style, types, the import rules, and that generated files are fresh
 	@$(BIN)/ruff check --quiet .

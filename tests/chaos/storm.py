@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,19 +30,20 @@ SLOWLY = 30
 class Application:
     """A running application.py."""
 
-    def __init__(self, address: str, threads: int, seed: int) -> None:
+    def __init__(self, address: str, threads: int, seed: int, inside: Sequence[str] = ()) -> None:
         """Start it.
 
         Args:
             address: KEYWAY_ADDRESS.
             threads: How many threads.
             seed: What its operations depend on.
+            inside: What to run it by.
         """
         self.operations = 0
         self._told = b""
         command = [sys.executable, "-m", "tests.chaos.application", str(module_library()), PIN, str(threads), str(seed)]
         self.process = subprocess.Popen(
-            command,
+            [*inside, *command],
             cwd=ROOT,
             env={**os.environ, "KEYWAY_ADDRESS": address, "KEYWAY_RENEWAL": str(int(PATIENCE))},
             stdin=subprocess.PIPE,
