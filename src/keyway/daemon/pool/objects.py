@@ -118,7 +118,8 @@ async def _at_all(context: PoolContext, call: PoolCall) -> Reply:
         return reply
     until = call.since + pool.long_deadline
     usable = list(pool.usable)
-    if pool.token.writes == "all" and len(usable) < pool.quorum:
+    is_counted = pool.token.writes == "all"
+    if is_counted and len(usable) < pool.quorum:
         raise Unserved(RV.CKR_TOKEN_NOT_PRESENT)
 
     async def find(lane: Lane) -> Lane:
@@ -127,37 +128,55 @@ async def _at_all(context: PoolContext, call: PoolCall) -> Reply:
 
     found = await everywhere(context, usable, find, until)
     holders = [member for member in usable if isinstance(found[member.name], Lane)]
+    missed = {member.shown: "does not serve" for member in pool.members if member not in usable}
+    missed |= {member.shown: why for member in usable if (why := _why(found[member.name]))}
     if not holders:
         _, reply = await serve(context, call, names_in(frame, data), lambda lane: translated(lane, frame, data))
         return reply
+    if is_counted and len(pool.members) - len(missed) < pool.quorum:
+        raise Unserved(RV.CKR_TOKEN_NOT_PRESENT)
     first, *others = holders
-    _, reply = await serve(
+    lane, reply = await serve(
         context, call, [name], lambda lane: translated(lane, frame, data), replay=Replay.NEVER, only=[first]
     )
     if reply.rv != RV.CKR_OK:
         return reply
     pool.objects_changed(context)
-    missed = [member.name for member in usable if isinstance(found[member.name], LinkLost | Refused)]
+    if frame[1] == _DESTROY and lane is not None:
+        lane.directory.remove_name(name)
 
-    async def also(lane: Lane) -> int:
+    async def also(lane: Lane) -> None:
         object_, body = translated(lane, frame, data)
         answer = await lane.ask(
-            frame[1], body, lane.sessions[session.handle], object_=object_, limit=pool.long_deadline
+            frame[1], body, lane.sessions.get(session.handle, 0), object_=object_, limit=pool.long_deadline
         )
-        is_gone = frame[1] == _DESTROY and answer.rv == RV.CKR_OBJECT_HANDLE_INVALID
-        return RV.CKR_OK if is_gone else answer.rv
+        is_gone = frame[1] == _DESTROY and answer.rv in (RV.CKR_OK, RV.CKR_OBJECT_HANDLE_INVALID)
+        if is_gone:
+            lane.directory.remove_name(name)
+        elif answer.rv != RV.CKR_OK:
+            raise Refused(answer.rv)
 
-    for member_name, result in (await everywhere(context, others, also, until)).items():
-        if result != RV.CKR_OK:
-            missed.append(member_name)
-            why = rv_name(result) if isinstance(result, int) else "lost"
-            _report(context, member_name, call, why)
-    done = len(usable) - len(missed)
-    if missed and pool.token.writes == "all" and done < pool.quorum:
-        return Reply((0, frame[1], 0, 0, 0, RV.CKR_DEVICE_ERROR), b"")
-    return reply
+    done = await everywhere(context, others, also, until)
+    missed |= {member.shown: why for member in others if (why := _why(done[member.name]))}
+    is_enough = not is_counted or len(pool.members) - len(missed) >= pool.quorum
+    for member, why in missed.items():
+        _report(context, member, call, why, is_enough=is_enough)
+    return reply if is_enough else Reply((0, frame[1], 0, 0, 0, RV.CKR_DEVICE_ERROR), b"")
 
 
-def _report(context: PoolContext, member: str, call: PoolCall, why: str) -> None:
-    name = CALLS[call.frame[1] - 1].name
-    event(logging.ERROR, "pool write incomplete", token=context.pool.token_name, member=member, call=name, why=why)
+def _why(result: object) -> str:
+    """Return why a member has not done what it should; an empty string if it has, or has not got the object."""
+    if isinstance(result, Refused):
+        return rv_name(result.rv)
+    return "lost" if isinstance(result, LinkLost) else ""
+
+
+def _report(context: PoolContext, member: str, call: PoolCall, why: str, *, is_enough: bool) -> None:
+    event(
+        logging.WARNING if is_enough else logging.ERROR,
+        "pool write incomplete",
+        token=context.pool.token_name,
+        member=member,
+        call=CALLS[call.frame[1] - 1].name,
+        why=why,
+    )

@@ -273,7 +273,9 @@ class _Write:
         """
         source = self._source
         assert source is not None
-        await asyncio.gather(*(self._look(site) for site in self._sites if site is not source))
+        # Where not all of it was made, there is nothing to see but what nobody knows of.
+        others = [site for site in self._sites if site is not source]
+        await asyncio.gather(*(self._look(site) for site in others if site.is_unknown or not (site.why or source.why)))
         done = [site for site in self._sites if not site.why]
         if source in done and len(done) >= self._pool.quorum and not is_given:
             await each([source], lambda site: seal(self._objects, site))
@@ -287,9 +289,7 @@ class _Write:
             self._log(logging.WARNING, "pool write incomplete", member=member, why=why)
 
     async def _look(self, site: Site) -> None:
-        """See whether a member has the objects under their names, unless it has refused."""
-        if site.why and not site.is_unknown:
-            return
+        """See whether a member has the objects under their names."""
         names = [made.name for made in self._objects]
         try:
             found = await site.find(names)
