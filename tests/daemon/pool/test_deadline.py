@@ -130,6 +130,18 @@ class TestHungCall:
             until(pools.is_up, "it serves again")
             assert app.signed(key) == RV.CKR_OK
 
+    def test_an_operation_that_nobody_goes_on_with_is_over(self, pools):
+        one, two = pools.members
+        with App(pools.daemon) as app:
+            key = app.object("rsa")
+            app.good("C_SignInit", RSA, key, target=1)
+            app.good("C_SignUpdate", b"data", target=1)
+            one.does("C_SignUpdate", "hang")
+            two.does("C_SignInit", f"rv {RV.CKR_KEY_FUNCTION_NOT_PERMITTED:#x}")
+            assert app.call("C_SignUpdate", b"data", target=1)[0] == RV.CKR_DEVICE_REMOVED
+            two.behaves()
+            assert app.signed(key) == RV.CKR_OK
+
     def test_a_host_that_goes_on_hanging_is_given_up_and_killed(self, pools):
         one, _ = pools.members
         with App(pools.daemon) as app:

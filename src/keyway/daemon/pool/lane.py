@@ -238,7 +238,9 @@ class Lane(asyncio.Protocol):
             turn.end()
 
     async def _ask(self, number: int, body: bytes, target: int, object_: int, flags: int, limit: float) -> Reply:
-        if self.is_lost or self.host.transport.is_closing():
+        if self.host.transport.is_closing():
+            self.lose()  # `connection_lost` is about to say so; nobody shall try this lane again until then.
+        if self.is_lost:
             raise LinkLost
         self._next_id += 1
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

@@ -15,7 +15,7 @@ from keyway.daemon.pool.errors import Lacking, OperationLost, Overdue, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, list_objects
 from keyway.daemon.pool.session import PoolCall, PoolSession
-from keyway.daemon.pool.ways import WAYS, Way
+from keyway.daemon.pool.ways import OF_OPERATIONS, WAYS, Way
 from keyway.gateway.pool.choice import choose
 from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
 from keyway.gateway.pool.replay import REPLAYS, Attempt, Replay, Step, next_step
@@ -53,8 +53,6 @@ Translated = tuple[int, bytes]
 
 _OPEN: Final = call_named("C_OpenSession")
 _CREATE: Final = call_named("C_CreateObject")
-_OF_OPERATIONS: Final = frozenset({Way.BEGIN, Way.OPERATION, Way.STATE, Way.CANCEL})
-"""What is done where the operations of the session are."""
 _LISTED_FOR: Final = 0.5
 """Seconds for which a name that is not among what was listed is not looked for again."""
 _BACK_OFF: Final = 0.05
@@ -142,7 +140,7 @@ async def serve(
     number = call.frame[1]
     replay = replay or (Replay.AGAIN if number == READ_AHEAD else REPLAYS[number])
     until = call.since + context.pool.budget(number)
-    is_bound = WAYS.get(number) in _OF_OPERATIONS
+    is_bound = WAYS.get(number) in OF_OPERATIONS
     # A call of an operation that nobody has seen begin can't be made after what was before it.
     is_whole = WAYS.get(number) is not Way.OPERATION or bool(call.frame[2] & Flags.FUSED)
     tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
@@ -195,7 +193,7 @@ async def serve(
         if reply is not None:
             signal = classify(reply.rv, member.vendor)
             is_known = lane is not None and _is_known(context, lane, names, reply.rv)
-            if not is_refused or last is None:
+            if not is_refused or (last is None and not (is_bound and session.operations)):
                 last = (lane, reply)  # What the call itself was answered says more.
             if is_refused and signal in (Signal.DONE, Signal.CALLER):
                 # The pool's own matter: another member may be ready for the call.
@@ -217,8 +215,6 @@ async def serve(
         if signal is Signal.LOST and reply is not None:
             context.pool.member_failed(member, rv_name(reply.rv))
         if step is Step.RETURN and last is not None and reply is not None:
-            if is_refused and is_bound and session.bound not in (None, lane):
-                raise OperationLost  # Nobody else goes on with it.
             return last
         if step is Step.GIVE_UP or step is Step.RETURN:
             if is_bound and session.operations and not session.journal.is_complete:

@@ -7,7 +7,7 @@ from keyway.cryptoki import CALLS, Effect, Step, Target
 from keyway.gateway.routes import ROUTES, Route
 from keyway.wire.ahead import READ_AHEAD
 
-__all__ = ["CREATIONS", "LONG", "NAMES_KEY", "WAYS", "Way"]
+__all__ = ["CREATIONS", "LONG", "NAMES_KEY", "OF_OPERATIONS", "WAYS", "Way"]
 
 
 class Way(Enum):
@@ -76,6 +76,9 @@ WAYS: Final = {
     READ_AHEAD: Way.AHEAD,
 }
 """Call number to way, of the calls of sessions and those that open and close them."""
+
+OF_OPERATIONS: Final = frozenset({Way.BEGIN, Way.OPERATION, Way.STATE, Way.CANCEL})
+"""What is done where the operations of the session are."""
 
 LONG: Final = frozenset(
     call.number

@@ -13,7 +13,7 @@ from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
 from keyway.daemon.pool.serving import arguments, names_in, serve, sole_holder, translated
 from keyway.daemon.pool.session import PoolCall
-from keyway.daemon.pool.ways import WAYS, Way
+from keyway.daemon.pool.ways import OF_OPERATIONS, WAYS, Way
 from keyway.gateway.pool.replay import UNREPEATABLE, Replay, is_repeatable
 from keyway.gateway.pool.signals import Signal
 from keyway.wire.codec import decode_fused
@@ -63,14 +63,17 @@ async def _told(context: PoolContext, call: PoolCall, work: Awaitable[Reply]) ->
     except Unserved as unserved:
         rv: int = unserved.rv
     except OperationLost:
-        call.session.end_operations()
         rv = RV.CKR_DEVICE_REMOVED
     except LinkLost:
         rv = RV.CKR_DEVICE_ERROR
     except Refused as refused:
         rv = refused.rv
-    if call.session.operations and (call.session.bound is None or call.session.bound.is_lost):
-        call.session.end_operations()
+    session = call.session
+    bound = session.bound
+    if bound is not None and (bound.is_lost or (rv == RV.CKR_DEVICE_REMOVED and WAYS.get(number) in OF_OPERATIONS)):
+        session.end_operations()
+        if not session.objects:
+            context.drop(bound, session.handle)  # Where they were, they may still be active.
     return Reply((0, number, 0, 0, 0, rv), b"")
 
 
