@@ -45,7 +45,9 @@ async def _login(context: PoolContext, call: PoolCall) -> Reply:
     def translate(_: Lane) -> Translated:
         return encode_request(row, (user_type, pin, *name))
 
-    lane, reply = await serve(context, call, (), translate, replay=Replay.NEVER)
+    lane, reply = await serve(
+        context, call, (), translate, replay=Replay.NEVER, is_bound=user_type == CKU_CONTEXT_SPECIFIC
+    )
     if lane is None:
         return reply
     if user_type == CKU_CONTEXT_SPECIFIC:

@@ -84,7 +84,9 @@ async def change(context: PoolContext, call: PoolCall) -> Reply:
     """Change attributes of an object at all members that have it. In this context the object keeps its handle."""
     name = call.frame[5]
     reply = await _at_all(context, call)
-    if reply.rv == RV.CKR_OK and name < FIRST_SESSION_OBJECT:
+    if reply.rv == RV.CKR_OK and name in context.objects:
+        context.objects[name] = (context.objects[name][0], None)  # It would be made again as it was.
+    elif reply.rv == RV.CKR_OK:
         for lane in list(context.lanes.values()):
             await _renamed(context, lane, call, name)
     return reply
@@ -136,8 +138,9 @@ async def _at_all(context: PoolContext, call: PoolCall) -> Reply:
     if is_counted and len(pool.members) - len(missed) < pool.quorum:
         raise Unserved(RV.CKR_TOKEN_NOT_PRESENT)
     first, *others = holders
+    replay = None if frame[1] == _DESTROY else Replay.NEVER
     lane, reply = await serve(
-        context, call, [name], lambda lane: translated(lane, frame, data), replay=Replay.NEVER, only=[first]
+        context, call, [name], lambda lane: translated(lane, frame, data), replay=replay, only=[first]
     )
     if reply.rv != RV.CKR_OK:
         return reply

@@ -118,6 +118,7 @@ async def serve(
     *,
     target: Callable[[Lane], int] | None = None,
     only: Collection[Member] | None = None,
+    is_bound: bool = False,
 ) -> tuple[Lane | None, Reply]:
     """Make a call at a member, and at others when that fails and the rules allow it.
 
@@ -130,6 +131,7 @@ async def serve(
         replay: Whether the call may be made again, if that does not follow from its number.
         target: The request's target at a member; the session if that is not said.
         only: The members that may make it; all if that is not said.
+        is_bound: Whether it goes where the session's operations are, if that does not follow from its number.
 
     Raises:
         Unserved: No member can make it.
@@ -140,13 +142,20 @@ async def serve(
     number = call.frame[1]
     replay = replay or (Replay.AGAIN if number == READ_AHEAD else REPLAYS[number])
     until = call.since + context.pool.budget(number)
-    is_bound = WAYS.get(number) in OF_OPERATIONS
+    is_bound = is_bound or WAYS.get(number) in OF_OPERATIONS
     # A call of an operation that nobody has seen begin can't be made after what was before it.
     is_whole = WAYS.get(number) is not Way.OPERATION or bool(call.frame[2] & Flags.FUSED)
     tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
     same = 0
     again: Member | None = None
     last: tuple[Lane | None, Reply] | None = None
+    is_unknown = False
+
+    def done(lane: Lane | None, reply: Reply) -> tuple[Lane | None, Reply]:
+        # What was destroyed by an attempt that was never answered is not there any more.
+        is_gone = is_unknown and replay is Replay.REMOVAL and reply.rv in _OF_OBJECTS
+        return lane, Reply((0, number, 0, 0, 0, RV.CKR_OK), b"") if is_gone else reply
+
     while True:
         lane: Lane | None = None
         reply: Reply | None = None
@@ -161,7 +170,7 @@ async def serve(
             chosen = again or _choose(context, session, names, tried, is_bound)
             if chosen is None:
                 if last is not None:
-                    return last
+                    return done(*last)
                 context.pool.wanted()
                 raise Unserved(unserved(session, number))
             member = chosen
@@ -184,7 +193,7 @@ async def serve(
                 if not _others(context, session, names, tried, is_bound):
                     if is_bound and session.bound is not None and session.bound is not lane:
                         raise OperationLost from None
-                    return await _ask_for_error(context, call, translate, until)
+                    return done(*await _ask_for_error(context, call, translate, until, only))
                 continue
             except Refused as refused:
                 reply = Reply((0, number, 0, 0, 0, refused.rv), b"")
@@ -212,17 +221,18 @@ async def serve(
                 has_rv=reply is not None,
             ),
         )
+        is_unknown = is_unknown or (was_sent and signal is Signal.LOST)
         if signal is Signal.LOST and reply is not None:
             context.pool.member_failed(member, rv_name(reply.rv))
         if step is Step.RETURN and last is not None and reply is not None:
-            return last
+            return done(*last)
         if step is Step.GIVE_UP or step is Step.RETURN:
             if is_bound and session.operations and not session.journal.is_complete:
                 raise OperationLost
             if was_sent and replay is Replay.NEVER:
                 raise Unserved(RV.CKR_DEVICE_ERROR)
             if last is not None and monotonic() < until:
-                return last
+                return done(*last)
             raise Unserved(unserved(session, number))
         if signal is Signal.BUSY:
             await asyncio.sleep(_BACK_OFF)
@@ -264,12 +274,18 @@ async def _ask(
 
 
 async def _ask_for_error(
-    context: PoolContext, call: PoolCall, translate: Callable[[Lane], Translated], until: float
+    context: PoolContext,
+    call: PoolCall,
+    translate: Callable[[Lane], Translated],
+    until: float,
+    only: Collection[Member] | None,
 ) -> tuple[Lane | None, Reply]:
-    """Let a module say what it says of an object that nobody has."""
+    """Let a module say what it says of an object that nobody has who may be asked."""
     session = call.session
     home = [session.home] if session.home.is_usable else []
     for member in [*home, *context.pool.usable]:
+        if only is not None and member not in only:
+            continue
         try:
             lane = await context.lane(member, until)
             await prepare(context, lane, session, (), until)
@@ -342,11 +358,10 @@ def _candidates(context: PoolContext, names: Collection[int]) -> list[Member]:
 def _may_serve(context: PoolContext, session: PoolSession, member: Member, names: Collection[int]) -> bool:
     lane = context.lanes.get(member.name)
     for name in names:
-        # A session object is where it was made; one that can be made again may go elsewhere when that is lost.
-        if name >= FIRST_SESSION_OBJECT and (lane is None or lane.directory.handle(name) is None):
-            made = context.objects.get(name)
-            if made is not None and (made[1] is None or _is_somewhere(context, name)):
-                return False
+        # A session object is where it was made. When that is lost it is made again, or the member says that it has no such object.
+        is_here = lane is not None and lane.directory.handle(name) is not None
+        if name in context.objects and not is_here and _is_somewhere(context, name):
+            return False
     if lane is None:
         return True
     login = context.login
