@@ -1,5 +1,7 @@
 """Members fail while something is made at a pool with `writes = "all"`: it is at enough of them afterwards, or at none, and what stays is told."""
 
+from typing import Any
+
 import pytest
 from tests.daemon.harness import until
 from tests.daemon.pool import tokens
@@ -23,7 +25,7 @@ from keyway.cryptoki.constants import (
 
 MEMBERS = ("one", "two", "three")
 BOTH, EITHER, MOST, IMPATIENT, FIRST_MEMBER = range(5)
-COMMON = {"writes": '"all"', "wrapping_key": f'"{KEK}"', "deadline": 20}
+COMMON: dict[str, Any] = {"writes": '"all"', "wrapping_key": f'"{KEK}"', "deadline": 20}
 POOLS = [
     tokens.pool("one", "two", **COMMON),
     tokens.pool("one", "two", name="either", quorum=1, **COMMON),
