@@ -31,7 +31,7 @@ class Member:
             made: Where the token is that this is a copy of.
             name: The backend's name.
             lines: Lines for SoftHSM's configuration.
-            options: Options of the backend, in TOML; `version` is for the module.
+            options: Options of the backend, in TOML; `version` and `wrap` are for the module.
         """
         self.name = name
         self.uri = f"pkcs11:token={LABEL}?backend={name}"
@@ -45,6 +45,7 @@ class Member:
             "PASSTHROUGH_MODULE": softhsm_module(),
             "PASSTHROUGH_FOLDER": self.folder,
             "PASSTHROUGH_VERSION": options.pop("version", "2.40"),
+            "PASSTHROUGH_WRAP": options.pop("wrap", ""),
         }
         told = ", ".join(f'{key} = "{value}"' for key, value in environment.items())
         settings = {"module": f'"{passthrough}"', "environment": f"{{ {told} }}", "spares": 0, **options}

@@ -19,6 +19,8 @@
  * What SoftHSM has not got is done here, by what it has:
  *   CKM_HSS, CKM_XMSS and CKM_XMSSMT sign as CKM_SHA256_RSA_PKCS does;
  *   C_GetOperationState gives a state that only the same PASSTHROUGH_FOLDER takes back; what goes on is a digest from its start;
+ *   PASSTHROUGH_WRAP=gcm: keys are wrapped under CKM_AES_GCM alone; the IVs, as they came, are lines of the file ivs.
+ *   PASSTHROUGH_WRAP=gcm-own: the same, but the token changes the IV, and tells;
  *   PASSTHROUGH_VERSION=3.0: C_GetInterface gives a list with C_LoginUser (the name must be that of the type of user, in digits) and
  *   C_SessionCancel (of signing, digesting, searching).
  */
@@ -40,10 +42,13 @@ struct version { byte major, minor; };
 struct list { struct version version; function *at[92]; };
 struct interface { const char *name; void *list; ulong flags; };
 struct mechanism { ulong type; void *parameter; ulong length; };
+struct gcm { byte *iv; ulong iv_length, iv_bits; byte *aad; ulong aad_length, tag_bits; };
+struct mechanism_info { ulong least, most, flags; };
 
 enum {
     OK = 0x0, GENERAL_ERROR = 0x5, ARGUMENTS_BAD = 0x7, BUFFER_TOO_SMALL = 0x150, OPERATION_NOT_INITIALIZED = 0x91,
-    SAVED_STATE_INVALID = 0x160, SHA256 = 0x250, SHA256_RSA_PKCS = 0x40
+    SAVED_STATE_INVALID = 0x160, MECHANISM_INVALID = 0x70, MECHANISM_PARAM_INVALID = 0x71, WRAPPED_KEY_INVALID = 0x110, WRAPS = 0x60000,
+    AES_GCM = 0x1087, AES_KEY_WRAP = 0x2109, AES_KEY_WRAP_PAD = 0x210a, SHA256 = 0x250, SHA256_RSA_PKCS = 0x40
 };
 
 #define FUNCTIONS(F) \
@@ -146,6 +151,65 @@ static void end_operation(int number, ulong session)
     if (final) real->at[final](session, (ulong)room, final == C_VerifyFinal_ ? 1 : (ulong)&length, 0, 0, 0, 0, 0);
 }
 
+static const char *wraps_with(void)
+{
+    const char *text = getenv("PASSTHROUGH_WRAP");
+    return text && !strncmp(text, "gcm", 3) ? text : NULL;
+}
+
+static ulong tell_info(ulong slot, ulong type, struct mechanism_info *info)
+{
+    ulong rv = real->at[C_GetMechanismInfo_](slot, type, (ulong)info, 0, 0, 0, 0, 0);
+    if (rv == OK && type == AES_GCM) info->flags |= WRAPS;
+    if (rv == OK && (type == AES_KEY_WRAP || type == AES_KEY_WRAP_PAD)) info->flags &= ~(ulong)WRAPS;
+    return rv;
+}
+
+static ulong check_gcm(const struct mechanism *asked)
+{
+    const struct gcm *gcm = asked ? (const struct gcm *)asked->parameter : NULL;
+    if (!asked || asked->type != AES_GCM) return MECHANISM_INVALID;
+    return gcm && asked->length == sizeof *gcm && gcm->iv && gcm->iv_length == 12 && gcm->iv_bits == 96 && gcm->tag_bits == 128
+               ? OK
+               : MECHANISM_PARAM_INVALID;
+}
+
+static void note_iv(const byte *iv)
+{
+    char line[32];
+    int length = 0, file = openat(folder, "ivs", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    for (int at = 0; at < 12; at++) length += snprintf(line + length, sizeof line - (size_t)length, at < 11 ? "%02x" : "%02x\n", iv[at]);
+    if (file < 0 || write(file, line, (size_t)length) != length) abort();
+    close(file);
+}
+
+/* The wrapped key is that of another mechanism, with the IV behind it. */
+static ulong wrap(ulong session, const struct mechanism *asked, ulong wrapping_key, ulong key, byte *wrapped, ulong *length)
+{
+    struct mechanism stand_in = {AES_KEY_WRAP_PAD, NULL, 0};
+    ulong room = length ? *length : 0, rv = check_gcm(asked);
+    if (rv == OK) rv = real->at[C_WrapKey_](session, (ulong)&stand_in, wrapping_key, key, (ulong)wrapped, (ulong)length, 0, 0);
+    if (rv != OK) return rv;
+    byte *iv = ((struct gcm *)asked->parameter)->iv;
+    *length += 12;
+    if (!wrapped) return OK;
+    if (*length > room) return BUFFER_TOO_SMALL;
+    note_iv(iv);
+    if (!strcmp(wraps_with(), "gcm-own")) iv[0] ^= 0xff;
+    memcpy(wrapped + *length - 12, iv, 12);
+    return OK;
+}
+
+static ulong unwrap(ulong session, const struct mechanism *asked, ulong key, const byte *wrapped, ulong length, ulong template, ulong count,
+                    ulong made)
+{
+    struct mechanism stand_in = {AES_KEY_WRAP_PAD, NULL, 0};
+    ulong rv = check_gcm(asked);
+    if (rv != OK) return rv;
+    if (length < 12 || memcmp(wrapped + length - 12, ((struct gcm *)asked->parameter)->iv, 12)) return WRAPPED_KEY_INVALID;
+    return real->at[C_UnwrapKey_](session, (ulong)&stand_in, key, (ulong)wrapped, length - 12, template, count, made);
+}
+
 static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
 {
     const struct mechanism *asked = (const struct mechanism *)b;
@@ -155,6 +219,15 @@ static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong
     case C_GetOperationState_: return get_state((byte *)b, (ulong *)c);
     case C_SetOperationState_: return set_state(a, (const byte *)b, c);
     case C_SessionCancel_: return cancel(a, b);
+    case C_GetMechanismInfo_:
+        if (wraps_with()) return tell_info(a, b, (struct mechanism_info *)c);
+        break;
+    case C_WrapKey_:
+        if (wraps_with()) return wrap(a, asked, c, d, (byte *)e, (ulong *)f);
+        break;
+    case C_UnwrapKey_:
+        if (wraps_with()) return unwrap(a, asked, c, (const byte *)d, e, f, g, h);
+        break;
     case C_LoginUser_:
         snprintf(name, sizeof name, "%lu", b);
         if (f != strlen(name) || memcmp((const void *)e, name, f)) return ARGUMENTS_BAD;

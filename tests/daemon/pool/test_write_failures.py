@@ -1,15 +1,20 @@
 """Members fail while something is made at a pool with `writes = "all"`: it is at enough of them afterwards, or at none, and what stays is told."""
 
+from typing import Any
+
 import pytest
 from tests.daemon.harness import until
 from tests.daemon.pool import tokens
 from tests.daemon.pool.app import DATA
+from tests.daemon.pool.tokens import PIN
 from tests.daemon.pool.writer import KEK, NO, P256, YES, Alone, Writer, data, named, template
+from tests.daemon.pool_control.operator import Operated
 
 from keyway.cryptoki import RV, Attribute, Mechanism, Null
 from keyway.cryptoki.constants import (
     CKA_EC_PARAMS,
     CKA_EXTRACTABLE,
+    CKA_ID,
     CKA_LABEL,
     CKA_PRIVATE,
     CKA_SIGN,
@@ -20,10 +25,11 @@ from keyway.cryptoki.constants import (
     CKM_SHA256_HMAC,
     CKO_SECRET_KEY,
 )
+from keyway.daemon.control_numbers import CHECK
 
 MEMBERS = ("one", "two", "three")
 BOTH, EITHER, MOST, IMPATIENT, FIRST_MEMBER = range(5)
-COMMON = {"writes": '"all"', "wrapping_key": f'"{KEK}"', "deadline": 20}
+COMMON: dict[str, Any] = {"writes": '"all"', "wrapping_key": f'"{KEK}"', "deadline": 20}
 POOLS = [
     tokens.pool("one", "two", **COMMON),
     tokens.pool("one", "two", name="either", quorum=1, **COMMON),
@@ -297,6 +303,33 @@ class TestQuorum:
             entry for entry in told(pools, "pool write incomplete", "most", "token") if entry["call"] == "C_GenerateKey"
         ]
         assert (entry["member"], entry["why"], entry["level"]) == ("three", "CKR_DEVICE_MEMORY", "warning")
+
+
+def test_what_was_missed_is_found_by_a_check(pool, home):
+    pin_file = home / "pin"
+    pin_file.touch(mode=0o600)
+    pin_file.write_text(f"{PIN}\n")
+    pools = pool(**COMMON, quorum=1, pin_file=f'"{pin_file}"')
+    gateway = Operated(pools.daemon, home)
+    until(gateway.is_settled, "the members have been probed")
+
+    def missing():
+        rv, answer = gateway.ask(CHECK)
+        assert rv == RV.CKR_OK
+        findings = answer["pools"][tokens.LABEL]["findings"]
+        return [(each["kind"], each["what"], each["members"]) for each in findings if each["kind"] != "copy"]
+
+    with Writer(pools) as app:
+        app.kek()
+        app.pair("rsa", bits=1024)
+        app.pair("ec")
+        app.generic("generic")
+        app.key("aes")
+        app.create(data("data"))
+        assert missing() == []
+        pools.members[1].does("C_UnwrapKey", MEMORY)
+        app.key("missed", {CKA_ID: b"\x21"})
+        assert missing() == [("missing", "secret key 'missed' with CKA_ID 21", ["two"])]
 
 
 class TestWrappingKey:

@@ -5,7 +5,7 @@ from hashlib import sha256
 import pytest
 from tests.daemon.pool import tokens
 from tests.daemon.pool.app import RSA, App
-from tests.daemon.pool.writer import KEK, KEK_VALUE, NO, P256, YES, Alone, Writer, aes, data, named, template
+from tests.daemon.pool.writer import KEK, KEK_VALUE, NO, P256, YES, Alone, Values, Writer, aes, data, named, template
 
 from keyway.cryptoki import (
     RV,
@@ -203,10 +203,10 @@ class TestKeys:
         assert told == [(YES, YES), (NO, NO), (NO, NO)]
 
     def test_attributes_go_along(self, shared, alone):
-        dates = {CKA_START_DATE: b"20260101", CKA_END_DATE: b"20361231"}
-        rights = {CKA_SIGN: NO, CKA_DERIVE: YES, CKA_SENSITIVE: NO, CKA_SUBJECT: b"0\0", CKA_COPYABLE: NO}
-        allowed = {CKA_ALLOWED_MECHANISMS: NumberArray((CKM_ECDSA, CKM_ECDH1_DERIVE))}
-        fixed = {CKA_MODIFIABLE: NO, CKA_EXTRACTABLE: YES, CKA_ENCRYPT: NO, CKA_SENSITIVE: NO}
+        dates: Values = {CKA_START_DATE: b"20260101", CKA_END_DATE: b"20361231"}
+        rights: Values = {CKA_SIGN: NO, CKA_DERIVE: YES, CKA_SENSITIVE: NO, CKA_SUBJECT: b"0\0", CKA_COPYABLE: NO}
+        allowed: Values = {CKA_ALLOWED_MECHANISMS: NumberArray((CKM_ECDSA, CKM_ECDH1_DERIVE))}
+        fixed: Values = {CKA_MODIFIABLE: NO, CKA_EXTRACTABLE: YES, CKA_ENCRYPT: NO, CKA_SENSITIVE: NO}
         with Writer(shared, ALL) as app:
             app.pair("told", rights | allowed, dates | {CKA_VERIFY: NO, CKA_ENCRYPT: YES, CKA_PRIVATE: NO})
             # SoftHSM can't tell the dates of a private object.
@@ -216,7 +216,11 @@ class TestKeys:
             CKO_PRIVATE_KEY: (CKA_SIGN, CKA_SIGN_RECOVER, CKA_SENSITIVE, CKA_SUBJECT, CKA_DECRYPT, CKA_UNWRAP),
             CKO_SECRET_KEY: (CKA_SIGN, CKA_VERIFY, CKA_SENSITIVE, CKA_ENCRYPT, CKA_DECRYPT, CKA_MODIFIABLE),
         }
-        given = {CKO_PUBLIC_KEY: dates, CKO_PRIVATE_KEY: rights | allowed, CKO_SECRET_KEY: allowed | fixed}
+        given = {
+            CKO_PUBLIC_KEY: dates,
+            CKO_PRIVATE_KEY: rights | allowed,
+            CKO_SECRET_KEY: allowed | fixed,
+        }
         common = (CKA_ID, CKA_DERIVE, CKA_PRIVATE, CKA_COPYABLE, CKA_DESTROYABLE)
         each = alone()
         for class_, types in asked.items():
@@ -509,6 +513,23 @@ class TestNames:
             key = app.generic("passing", {CKA_TOKEN: NO})
             assert mac(app, key)
             assert alone().has("passing") == [0, 0, 0]
+
+
+@pytest.mark.parametrize("wrap", ["gcm", "gcm-own"])
+def test_keys_travel_under_gcm(member, pool, wrap):
+    """A stand-in: SoftHSM does not wrap with CKM_AES_GCM. With the second one the token changes the IV, as some do."""
+    one, two = member("one", wrap=wrap), member("two", wrap=wrap)
+    pools = pool(one, two, writes='"all"', wrapping_key=f'"{KEK}"', deadline=20)
+    with Writer(pools) as app:
+        app.kek()
+        _, private = app.pair("gcm", bits=1024)
+        signature = app.sign(private)
+        made = mac(app, app.generic("gcm"))
+    with Alone(pools, 1) as each:
+        assert [one.sign(key) for one, key in each.all("gcm", CKO_PRIVATE_KEY)] == [signature] * 2
+        assert [mac(one, key) for one, key in each.all("gcm", CKO_SECRET_KEY)] == [made] * 2
+    ivs = (one.folder / "ivs").read_text().split()
+    assert len(ivs) == len({*ivs}) == 2
 
 
 def test_nothing_secret_is_logged(shared):
