@@ -9,6 +9,7 @@ __all__ = ["main"]
 
 _COMMANDS: Final = {
     "agent": "agent:agent",
+    "api": "api:api",
     "check": "serve:check",
     "drain": "operate:drain",
     "forward": "forward:forward",

@@ -3,6 +3,8 @@
 from keyway.config.errors import ConfigError
 from keyway.config.load import load, missing_modules, parse
 from keyway.config.options import (
+    ApiOptions,
+    ApiPinOptions,
     BackendOptions,
     Config,
     EntranceOptions,
@@ -18,6 +20,8 @@ from keyway.config.options import (
 from keyway.config.pools import MemberOptions, error_classes_of, members_of
 
 __all__ = [
+    "ApiOptions",
+    "ApiPinOptions",
     "BackendOptions",
     "Config",
     "ConfigError",

@@ -1,11 +1,15 @@
 """From TOML to `Config`: everything is checked once, here, and every mistake in the file is reported at once."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from keyway.config.errors import ConfigError
 from keyway.config.options import (
+    ApiOptions,
+    ApiPinOptions,
     BackendOptions,
     Config,
     LimitOptions,
@@ -22,8 +26,12 @@ from keyway.config.rules import completed
 __all__ = ["load", "missing_modules", "parse"]
 
 
-def load(path: Path) -> Config:
+def load(path: Path, *, serves: bool = True) -> Config:
     """Read a configuration file.
+
+    Args:
+        path: The file.
+        serves: Whether it is for a daemon, which needs a backend.
 
     Raises:
         ConfigError: It can't be read, or something in it is wrong.
@@ -33,15 +41,16 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigError([f"{path}: can't be read: {reason}"]) from error
-    return parse(text, str(path))
+    return parse(text, str(path), serves=serves)
 
 
-def parse(text: str, name: str = "configuration") -> Config:
+def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Config:
     """Turn the text of a configuration into objects.
 
     Args:
         text: TOML.
         name: What errors call the text: its file name.
+        serves: Whether it is for a daemon, which needs a backend.
 
     Raises:
         ConfigError: Something in it is wrong.
@@ -51,7 +60,9 @@ def parse(text: str, name: str = "configuration") -> Config:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{name}: not TOML: {error}"]) from error
     reader = Reader(text, name)
-    reader.only_keys(document, (), ("listen", "listener", "offer", "backend", "token", "log", "metrics", "limits"))
+    reader.only_keys(
+        document, (), ("listen", "listener", "offer", "backend", "token", "log", "metrics", "api", "limits")
+    )
     config = Config(
         listen=reader.section(ListenOptions, document, ("listen",)),
         backends=MappingProxyType(dict(reader.named_sections(BackendOptions, document, "backend"))),
@@ -60,15 +71,32 @@ def parse(text: str, name: str = "configuration") -> Config:
         offers=MappingProxyType(dict(reader.named_sections(OfferOptions, document, "offer"))),
         log=reader.section(LogOptions, document, ("log",)),
         metrics=reader.section(MetricsOptions, document, ("metrics",)),
+        api=_api(reader, document),
+        api_pins=MappingProxyType(dict(reader.named_sections(ApiPinOptions, _api_table(document), "pin", ("api",)))),
         limits=reader.section(LimitOptions, document, ("limits",)),
     )
-    if not config.backends and not reader.problems:
+    if serves and not config.backends and not reader.problems:
         reader.wrong(("backend",), "at least one [backend.NAME] section is needed")
     if not reader.problems:
         config = completed(config, reader.wrong)
     if reader.problems:
         raise ConfigError(reader.problems)
     return config
+
+
+def _api_table(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    table = document.get("api", {})
+    return table if isinstance(table, dict) else {}
+
+
+def _api(reader: Reader, document: Mapping[str, Any]) -> ApiOptions | None:
+    """Return the section [api] without the sections [api.pin.NAME] in it."""
+    if "api" not in document:
+        return None
+    table = document["api"]
+    own = {key: value for key, value in table.items() if key != "pin"} if isinstance(table, dict) else table
+    options: ApiOptions = reader.section(ApiOptions, document, ("api",), own)
+    return options
 
 
 def missing_modules(path: Path, config: Config) -> list[str]:

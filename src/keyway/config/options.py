@@ -12,6 +12,8 @@ from typing import Any, Final
 from keyway.address import Address, Tcp, Tls, Unix
 
 __all__ = [
+    "ApiOptions",
+    "ApiPinOptions",
     "BackendOptions",
     "Config",
     "EntranceOptions",
@@ -346,6 +348,59 @@ class MetricsOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiOptions(TlsOptions):
+    """Provisioning over HTTP, by `keyway api`, a process of its own that is a client of the daemon. Someone must be let in: see tokens_file, ca and anonymous."""
+
+    address: Address = option("Where: tcp://host:port, or tls://host:port.", Tcp("127.0.0.1", 8081))
+    insecure: bool = option("Whether a tcp address may be outside loopback: PINs can be read on the way.", False)
+    client_certificates: str = option(
+        "TLS: whether callers must show a certificate that comes from a CA of the file. One that is shown is enough to be let in.",
+        "required",
+        choices=("required", "optional", "none"),
+    )
+    certificate_names: tuple[str, ...] = option(
+        "TLS: names in client certificates that are let in. Empty: all that come from the CA.", ()
+    )
+    tokens_file: Path | None = option(
+        "File with the bearer tokens of callers, NAME:SHA-256 in hexadecimal, one a line. It must be a regular file that others can't read, and is "
+        "read again when it changes.",
+        None,
+    )
+    anonymous: str = option(
+        "Who is let in without showing anything, on a tcp address on loopback: nobody, callers of the compatible API (/pkcs11), or all. Every user and "
+        "program of this machine can be one of them.",
+        "none",
+        choices=("none", "compatible", "all"),
+    )
+    socket: Path | None = option("Socket of the daemon. Without it: that of [listen].", None)
+    body: int = option("Bytes of a request's body.", 65_536, at_least=1024, at_most=1_048_576)
+    requests: int = option(
+        "Requests that are served at a time. Those beyond it are told to come again.", 64, at_least=1, at_most=4096
+    )
+    compatible_token: str = option("Label of the token of the compatible API when a request names none.", "sdewan-sgx")
+    compatible_pin: str = option(
+        "Name of the [api.pin.NAME] section with its user PIN when a request gives none. Empty: 12345678, as callers of that API expect.",
+        "",
+    )
+    compatible_so_pin: str = option("The same for the PIN of the security officer.", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiPinOptions:
+    """A PIN that stays in the gateway. Requests name it, or give no PIN at all."""
+
+    file: Path = option(
+        "File with the PIN, and perhaps a line end. It must be a regular file that others can't read. It is read each time."
+    )
+    token: str = option("Label of the token that it is for. It is never shown to another.")
+    user: str = option("Whose PIN it is: the user's, or that of the security officer.", "user", choices=("user", "so"))
+    callers: tuple[str, ...] = option(
+        "Who may use it: names of bearer tokens, certificate:NAME for client certificates, anonymous. Empty: all who are let in.",
+        (),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
     """What clients may use up."""
 
@@ -380,4 +435,6 @@ class Config:
     offers: MappingProxyType[str, OfferOptions] = field(default_factory=lambda: MappingProxyType({}))
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    api: ApiOptions | None = None
+    api_pins: MappingProxyType[str, ApiPinOptions] = field(default_factory=lambda: MappingProxyType({}))
     limits: LimitOptions = field(default_factory=LimitOptions)

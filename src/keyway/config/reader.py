@@ -109,19 +109,23 @@ class Reader:
             if key not in known:
                 self.wrong((*path, key), f"unknown; known here: {', '.join(known)}")
 
-    def named_sections(self, kind: type[Any], document: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:
-        """Yield the sections [key.NAME] with their names."""
+    def named_sections(
+        self, kind: type[Any], document: Mapping[str, Any], key: str, above: tuple[str, ...] = ()
+    ) -> Iterator[tuple[str, Any]]:
+        """Yield the sections [key.NAME] with their names; `above` are the keys of the table that `document` is."""
         table = document.get(key, {})
+        title = ".".join((*above, key))
         if not isinstance(table, dict):
-            self.wrong((key,), f"must be sections [{key}.NAME]")
+            self.wrong((*above, key), f"must be sections [{title}.NAME]")
             return
         for name, section in table.items():
+            path = (*above, key, name)
             if not isinstance(section, dict):
-                self.wrong((key, name), f"must be a section [{key}.{name}]")
+                self.wrong(path, f"must be a section [{title}.{name}]")
             elif not is_name(name):
-                self.wrong((key, name), NAME_RULE)
+                self.wrong(path, NAME_RULE)
             else:
-                yield name, self.section(kind, table, (key, name), section)
+                yield name, self.section(kind, table, path, section)
 
     def section(self, kind: type[Any], document: Mapping[str, Any], path: tuple[str, ...], table: Any = None) -> Any:
         """Return a section as an object of a class of options."""

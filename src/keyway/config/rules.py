@@ -7,6 +7,7 @@ from typing import Final
 from keyway.address import Address, Inherited, Tcp, Tls
 from keyway.config.errors import Wrong
 from keyway.config.options import (
+    ApiOptions,
     BackendOptions,
     Config,
     EntranceOptions,
@@ -41,6 +42,8 @@ def completed(config: Config, wrong: Wrong) -> Config:
         _check_offer(offer, ("offer", name), wrong)
     _check_offered(config, wrong)
     _check_metrics(config.metrics, ("metrics",), wrong)
+    if config.api is not None:
+        _check_api(config.api, config, ("api",), wrong)
     backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
     return dataclasses.replace(config, backends=MappingProxyType(backends), tokens=_tokens(config, wrong))
 
@@ -91,6 +94,32 @@ def _check_metrics(metrics: MetricsOptions, path: tuple[str, ...], wrong: Wrong)
             (*path, "address"),
             "plain HTTP outside loopback lets others see the names of tokens: say insecure = true if they may",
         )
+
+
+def _check_api(api: ApiOptions, config: Config, path: tuple[str, ...], wrong: Wrong) -> None:
+    address = api.address
+    speaks_tls = isinstance(address, Tls)
+    if not isinstance(address, Tcp | Tls):
+        wrong((*path, "address"), "must be tcp://host:port or tls://host:port")
+    _check_plain(address, api.insecure, path, wrong)
+    _check_files(api, path, wrong, has_tls=speaks_tls)
+    if speaks_tls and api.certificate is None:
+        wrong((*path, "address"), "TLS needs certificate and key")
+    if speaks_tls and api.ca is None and api.client_certificates != "none":
+        wrong((*path, "client_certificates"), 'needs ca, the file with the CAs that they may come from; or "none"')
+    if api.anonymous != "none" and not (isinstance(address, Tcp) and address.is_loopback):
+        wrong((*path, "anonymous"), "is for a tcp address on loopback only")
+    knows_certificates = speaks_tls and api.client_certificates != "none"
+    if api.tokens_file is None and api.anonymous == "none" and not knows_certificates:
+        wrong(
+            path,
+            'nobody would be let in: give tokens_file, or TLS with ca, or say anonymous = "compatible" if every program on this machine may use '
+            "the compatible API",
+        )
+    for name in ("compatible_pin", "compatible_so_pin"):
+        reference, user = getattr(api, name), "so" if name.endswith("so_pin") else "user"
+        if reference and (reference not in config.api_pins or config.api_pins[reference].user != user):
+            wrong((*path, name), f"there is no section [api.pin.{reference}] with user = {user}")
 
 
 def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> BackendOptions:

@@ -1,0 +1,1 @@
+"""Provisioning: tokens, key pairs, certificate requests and certificates, over HTTP."""
