@@ -68,7 +68,8 @@ class Charon:
         conf.write_text(BASE.format(plugins=PLUGINS, home=home, module=module))
         (home / "swanctl-cli.conf").write_text("swanctl {\n  load = pem pkcs1 x509 openssl\n}\n")
         self.socket = home / "vici"
-        self.socket.unlink(missing_ok=True)
+        for left in (self.socket, home / "log"):
+            left.unlink(missing_ok=True)
         self._output = (home / "output").open("wb")
         self.process = subprocess.Popen(
             [*machine.inside, LIBRARY],
@@ -98,8 +99,8 @@ class Charon:
         except FileNotFoundError:
             return (self.home / "output").read_text()
 
-    def swanctl(self, *arguments: str) -> str:
-        """Run the real swanctl, which must end well, and return what it printed."""
+    def swanctl(self, *arguments: str, status: int = 0) -> str:
+        """Run the real swanctl, which must end with a status, and return what it printed."""
         done = subprocess.run(
             ["/usr/sbin/swanctl", *arguments, "--uri", f"unix://{self.socket}"],
             capture_output=True,
@@ -111,8 +112,8 @@ class Charon:
                 "SWANCTL_DIR": str(self.home),
             },
         )
-        assert done.returncode == 0, f"swanctl {' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.log()}"
-        return done.stdout
+        assert done.returncode == status, f"swanctl {' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.log()}"
+        return done.stdout + done.stderr
 
     def sas(self, name: str = "") -> list[dict[str, Any]]:
         """The IKE SAs, those of one connection if it is named."""

@@ -17,6 +17,7 @@ from keyway.config.locate import module_library
 P11_KIT_CLIENT = next(Path("/usr/lib").glob("*/pkcs11/p11-kit-client.so"), Path("p11-kit-client.so"))
 PORT = 5658
 SLOT = 17
+PATIENCE = 60.0
 MEMBERS = {"one": 1, "two": 2}
 """Slots in which its owner sees the members of the pool."""
 KEYS = {"rsa": "0001", "ec": "0002"}
@@ -134,10 +135,14 @@ first_slot = {SLOT}
                 if own in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                     signal_to(pid, 9)
 
-    def bring_back(self, name: str) -> None:
-        """Let it be there again, and wait until it serves."""
-        (self.home / f"lost-{name}").rename(self.home / f"tokens-{name}")
-        until(lambda: self.member(name)["state"] == "up", f"{name} serves again", 60)
+    def settle(self) -> None:
+        """Let it run, with all members, and wait until they serve."""
+        for name in MEMBERS:
+            if (lost := self.home / f"lost-{name}").exists():
+                lost.rename(self.home / f"tokens-{name}")
+        if self.daemon is None or self.daemon.process.poll() is not None:
+            self.start()
+        until(lambda: all(self.member(name)["state"] == "up" for name in MEMBERS), "all members serve", PATIENCE)
 
     def member(self, name: str) -> dict:
         """A member, as `keyway status` shows it."""

@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests.strongswan.authority import IkeAuthority
 from tests.strongswan.charon import PATIENCE, Charon
 from tests.strongswan.gateway import KEYS, P11_KIT_CLIENT, SLOT, Gateway, make_keys
 from tests.strongswan.network import Machine, cable
+from vici.exception import CommandException
 
 from keyway.config.locate import module_library
 
@@ -35,6 +36,7 @@ class Peer:
         self.machine = machine
         self.gateway = Gateway(machine, home, make_keys(home / "keys"), name)
         self.config = home / "strongswan.toml"
+        self.rendered = home / "rendered" / "swanctl.conf"
         self._module = module
         self._charon: Charon | None = None
         self.certificates: dict[str, bytes] = {}
@@ -91,28 +93,34 @@ remote_ts = ["{other.machine.inner}/32"]
 esp_proposals = ["{PROPOSAL}"]
 """
         self.config.write_text(text)
-        self.keyway("render", "--profile", "swanctl", "-o", str(self.home / "rendered"), str(self.config))
+        self.keyway("render", "--profile", "swanctl", "-o", str(self.rendered.parent), str(self.config))
 
     def keyway(self, *arguments: str) -> str:
         """Run a command of `keyway strongswan`, which must end well, and return what it printed."""
-        done = subprocess.run(
+        process = self.begin(*arguments)
+        output, errors = process.communicate()
+        assert process.returncode == 0, f"keyway strongswan {arguments}: {output}{errors}{self._log()}"
+        return output
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin to run a command of `keyway strongswan`."""
+        return subprocess.Popen(
             [*self.machine.inside, *KEYWAY, "strongswan", *arguments],
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
             env={**os.environ, **self.environment},
         )
-        assert done.returncode == 0, f"keyway strongswan {arguments}: {done.stdout}{done.stderr}{self._log()}"
-        return done.stdout
 
     def start_charon(self) -> None:
         """Start charon with the rendered files."""
-        rendered = self.home / "rendered" / "strongswan.conf"
-        self._charon = Charon(self.machine, self.home / "charon", rendered, self.environment)
+        module = self.rendered.with_name("strongswan.conf")
+        self._charon = Charon(self.machine, self.home / "charon", module, self.environment)
 
     def load(self) -> None:
         """Let the real swanctl load the rendered files."""
-        self.charon.swanctl("--load-all", "--noprompt", "--file", str(self.home / "rendered" / "swanctl.conf"))
+        self.charon.swanctl("--load-all", "--noprompt", "--file", str(self.rendered))
 
     def _log(self) -> str:
         return self._charon.log() if self._charon is not None else ""
@@ -153,12 +161,23 @@ class Lab:
 
     def terminate(self, key: str) -> None:
         """Let moon take the tunnel down, and wait until it is down on both sides."""
-        list(self.moon.charon.vici.terminate({"ike": key, "timeout": str(int(PATIENCE * 1000))}))
+        for peer in self.peers:
+            if peer.charon.sas(key):
+                with suppress(CommandException):  # The other side has ended it meanwhile.
+                    list(peer.charon.vici.terminate({"ike": key, "timeout": str(int(PATIENCE * 1000))}))
         until(lambda: not any(peer.charon.sas(key) for peer in self.peers), "the tunnel is down", PATIENCE)
 
     def is_up(self, key: str) -> bool:
         """Whether the tunnel is up on both sides, once."""
         return all(_is_up(peer.charon.sas(key)) for peer in self.peers)
+
+    def settle(self) -> None:
+        """Let all be as at the beginning, whatever a test has left."""
+        for peer in self.peers:
+            peer.gateway.settle()
+        for key in KEYS:
+            if self.moon.charon.sas(key) or self.sun.charon.sas(key):
+                self.terminate(key)
 
     @contextmanager
     def tunnel(self, key: str) -> Iterator[None]:

@@ -25,8 +25,8 @@ GOLDEN = Path(__file__).with_name("golden")
 PIN = "pin 7391#for=tests"
 
 
-def edge() -> Setup:
-    return parse((GOLDEN / "edge.toml").read_text(), "edge.toml")
+def edge(text: str = "") -> Setup:
+    return parse(text or (GOLDEN / "edge.toml").read_text(), "edge.toml")
 
 
 @pytest.mark.parametrize("profile", Profile)

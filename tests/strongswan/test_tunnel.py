@@ -1,6 +1,6 @@
 """Two IPsec gateways whose keys are behind Keyway, for real: through libkeyway.so over TLS on one side, through p11-kit-client.so on the other.
 
-charon is never restarted, and never told anything, but where a test says so.
+charon is never restarted, and never told anything, but where a test says so. No test depends on another one.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ def lab(tunnels: None, home: Path) -> Iterator[Lab]:
 @pytest.fixture
 def tunnel(lab: Lab) -> Iterator[Lab]:
     """The lab with a tunnel that is proved by RSA keys."""
+    lab.settle()
     with lab.tunnel("rsa"):
         yield lab
 
@@ -43,6 +44,7 @@ def test_keys_are_found_in_the_tokens_and_nowhere_else(lab):
 
 @pytest.mark.parametrize("key", KEYS)
 def test_a_tunnel_with_each_kind_of_key(lab, key):
+    lab.settle()
     with lab.tunnel(key):
         scheme = {"rsa": "RSA_EMSA_PKCS1_SHA2_256", "ec": "ECDSA_WITH_SHA256_DER"}[key]
         for peer in lab.peers:
@@ -58,7 +60,7 @@ def test_a_member_of_each_pool_is_killed(tunnel):
     tunnel.passes()
     for peer in tunnel.peers:
         assert peer.gateway.member("one")["state"] != "up"
-        peer.gateway.bring_back("one")
+        peer.gateway.settle()
     tunnel.reauthenticate("rsa")
     tunnel.passes()
 
@@ -121,3 +123,26 @@ def test_a_look_at_the_set_up_while_it_runs(tunnel):
     for peer in tunnel.peers:
         told = peer.keyway("check", "--login", "--pid", str(peer.charon.process.pid), str(peer.config))
         assert "error" not in told
+
+
+def test_charon_starts_without_a_daemon(lab):
+    """It does not ask again and again, and needs no other start when the daemon comes. It does not look for keys by itself either: that is what
+    `apply --wait` is for."""
+    lab.settle()
+    moon = lab.moon
+    moon.charon.stop()
+    moon.gateway.kill()
+    moon.start_charon()
+    until(lambda: "does not support hot-plugging" in moon.charon.log(), "charon gives up waiting for slots", PATIENCE)
+    told = moon.charon.swanctl("--load-all", "--noprompt", "--file", str(moon.rendered), status=22)
+    assert "loading connection 'rsa' failed" in told
+    for _ in range(50):
+        moon.charon.vici.version()
+    assert moon.charon.log().count("\n") < 200
+    applying = moon.begin("apply", "--wait", str(PATIENCE), "--vici", str(moon.charon.socket), str(moon.config))
+    moon.gateway.start()
+    output, errors = applying.communicate(timeout=2 * PATIENCE)
+    assert applying.returncode == 0, output + errors
+    with lab.tunnel("rsa"):
+        lab.reauthenticate("rsa")
+        lab.passes()

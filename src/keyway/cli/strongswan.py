@@ -50,7 +50,7 @@ def render(config: Path, profile: str, directory: Path, force: bool) -> None:
     swanctl: strongswan.conf and swanctl.conf. ipsec.conf: strongswan.conf, ipsec.conf and ipsec.secrets. They are to be included by the files of
     the same names in /etc.
     """
-    setup = _complete(_read(config))
+    setup = _complete(_read(config), None)
     try:
         written = write(files(setup, Profile(profile)), directory, replace_foreign=force)
     except RenderError as error:
@@ -113,9 +113,10 @@ def apply(config: Path, vici: Path, wait: float, rotate: bool) -> None:
     """Load CAs, keys, pools and connections into a running charon. What is established stays."""
     from keyway.strongswan.live import ApplyError, Live
 
-    setup = _complete(_read(config), wait=wait)
+    setup = _read(config)
     try:
         with Live(vici) as live:
+            setup = _complete(setup, _charon(live.process, None), wait=wait)
             for line in live.load(setup):
                 click.echo(line)
             for line in live.rotate(setup) if rotate else ():
@@ -134,7 +135,7 @@ def _read(path: Path) -> Setup:
         raise click.ClickException(f"{path}: can't be read: {reason}") from error
 
 
-def _complete(setup: Setup, *, wait: float = 0.0) -> Setup:
+def _complete(setup: Setup, charon: Charon | None, *, wait: float = 0.0) -> Setup:
     """Return a set-up with all slots and PINs.
 
     Raises:
@@ -150,7 +151,7 @@ def _complete(setup: Setup, *, wait: float = 0.0) -> Setup:
     slots: tuple[SeenSlot, ...] = ()
     if wait or unsettled(setup):
         try:
-            slots = tokens_there(setup, module_environment(setup, _charon(None, None), os.environ), wait)
+            slots = tokens_there(setup, module_environment(setup, charon, os.environ), wait)
         except LookError as error:
             raise click.ClickException(str(error)) from error
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ __all__ = ["ApplyError", "Live"]
 
 TIMEOUT: Final = 120.0
 """Seconds that one command may take: a login at a distant token is part of it."""
+
+_CREDENTIALS: Final = struct.Struct("3i")
+"""Process, user and group (unix(7))."""
 
 DUPLICATE: Final = "due to existing duplicate"
 """What charon says, in its log alone, when it is to set up a CHILD SA that it has."""
@@ -90,6 +94,14 @@ class Live:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._socket.close()
+
+    @property
+    def process(self) -> int:
+        """The process of charon."""
+        pid: int = _CREDENTIALS.unpack(
+            self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )[0]
+        return pid
 
     def load(self, setup: Setup) -> Iterator[str]:
         """Load everything, and yield a line for each thing that was loaded. What is established stays as it is.
