@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "run": "embedded:run",
     "serve": "serve:serve",
     "slots": "look:slots",
+    "strongswan": "strongswan:strongswan",
     "status": "look:status",
     "top": "top:top",
     "trace": "trace:trace",

@@ -1,0 +1,1 @@
+"""strongSwan with keys behind Keyway: its configuration files, what is wrong with a set-up, and loading it into a running charon."""
