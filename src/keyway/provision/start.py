@@ -41,8 +41,7 @@ def api_server(config: Config, daemon: Address, version: str) -> tuple[ApiServer
         version: Of the program.
 
     Raises:
-        PrivateFileError: The file of bearer tokens can't be read, or others can.
-        TokensError: It holds something else.
+        BearersError: The file of bearer tokens can't be used.
         TlsError: The TLS files can't be used.
     """
     options = config.api
