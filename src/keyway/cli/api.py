@@ -1,5 +1,6 @@
 """`keyway api`: provisioning over HTTP."""
 
+import asyncio
 import os
 import signal
 from importlib.metadata import version
@@ -8,17 +9,15 @@ from pathlib import Path
 import click
 
 from keyway.address import Unix
-from keyway.cli.daemon import Told
 from keyway.cli.loop import run_loop
-from keyway.cli.serve import DEFAULT_FILE
 from keyway.config import Config, ConfigError, ListenOptions, load
 from keyway.daemon.systemd import notify
 from keyway.observe.log import configure
-from keyway.provision.callers import TokensError
-from keyway.provision.private import PrivateFileError
 from keyway.transport.errors import AddressError, TlsError
 
 __all__ = ["api"]
+
+DEFAULT_FILE = "/etc/keyway/keyway.toml"
 
 
 @click.command()
@@ -35,25 +34,28 @@ def api(path: Path) -> None:
     if config.api is None:
         raise click.ClickException(f"{path}: there is no section [api]: it says where to listen, and who is let in")
     configure(config.log.level, config.log.format)
+    # Late: it takes its time to load, and a mistake in the file need not wait for that.
+    from keyway.provision.bearers import BearersError
 
     try:
         run_loop(_serve(config, os.environ.pop("NOTIFY_SOCKET", "")))
-    except (AddressError, PrivateFileError, TlsError, TokensError) as error:
+    except (AddressError, BearersError, TlsError) as error:
         raise click.ClickException(str(error)) from error
 
 
 async def _serve(config: Config, service_manager: str) -> None:
-    # Late: what needs aiohttp takes its time to load, and the other errors need not wait.
     from keyway.provision.start import api_server
 
     assert config.api is not None
-    told = Told(signal.SIGTERM, signal.SIGINT)
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
     listen = config.listen or ListenOptions()
     server, service = api_server(config, Unix(str(config.api.socket or listen.socket)), version("keyway"))
     await server.start()
     try:
         notify(service_manager, "READY=1")
-        await told.once.wait()
+        await told.wait()
     finally:
         notify(service_manager, "STOPPING=1")
         await server.stop(config.limits.drain)

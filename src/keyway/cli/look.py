@@ -15,7 +15,7 @@ from keyway.cryptoki import CkError, Null, TokenInfo, unpadded
 from keyway.cryptoki.constants import CKF_TOKEN_INITIALIZED
 from keyway.daemon.control_numbers import STATUS
 
-__all__ = ["connect", "slots", "socket_option", "status"]
+__all__ = ["connect", "slots", "socket_option", "status", "unix_socket"]
 
 TIMEOUT: Final = 30.0
 DEFAULT_SOCKET: Final = "/run/keyway/keyway.sock"
@@ -37,11 +37,23 @@ def connect(address: str | None) -> Client:
     Raises:
         click.ClickException: There is none.
     """
-    path = _path(address or os.environ.get("KEYWAY_ADDRESS") or DEFAULT_SOCKET)
+    path = unix_socket(address)
     try:
         return Client(path, TIMEOUT)
     except OSError as error:
         raise click.ClickException(f"no daemon at {path}: {error.strerror or error}") from error
+
+
+def unix_socket(address: str | None) -> Path:
+    """Return the path of the daemon's socket.
+
+    Args:
+        address: What the option says.
+
+    Raises:
+        click.ClickException: There is no unix socket among the addresses that are given.
+    """
+    return _path(address or os.environ.get("KEYWAY_ADDRESS") or DEFAULT_SOCKET)
 
 
 def _path(text: str) -> Path:

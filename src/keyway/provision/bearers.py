@@ -9,9 +9,13 @@ from keyway.observe.log import event
 from keyway.provision.callers import TokensError, parse_tokens
 from keyway.provision.private import PrivateFileError, read_private
 
-__all__ = ["Bearers"]
+__all__ = ["Bearers", "BearersError"]
 
 MAX_FILE: Final = 1_048_576
+
+
+class BearersError(Exception):
+    """A file of bearer tokens that can't be used. The text says which, and why."""
 
 
 class Bearers:
@@ -24,8 +28,7 @@ class Bearers:
             path: The file; None: nobody has one.
 
         Raises:
-            PrivateFileError: It can't be read, or others can.
-            TokensError: It holds something else.
+            BearersError: It can't be read, others can read it, or it holds something else.
         """
         self._path = path
         self._state = self._look()
@@ -39,9 +42,9 @@ class Bearers:
             try:
                 self._known = _read(self._path)
                 event(logging.INFO, "bearer tokens read again", callers=len(set(self._known.values())))
-            except (PrivateFileError, TokensError) as error:
+            except BearersError as error:
                 self._known = {}
-                event(logging.ERROR, "bearer tokens not used", file=str(self._path), error=str(error))
+                event(logging.ERROR, "bearer tokens not used", error=str(error))
         return self._known
 
     def _look(self) -> tuple[int, ...]:
@@ -56,6 +59,8 @@ def _read(path: Path) -> dict[bytes, str]:
     try:
         return parse_tokens(read_private(path, MAX_FILE).decode())
     except UnicodeDecodeError:
-        raise TokensError(f"{path}: it is not UTF-8") from None
+        raise BearersError(f"{path}: it is not UTF-8") from None
     except TokensError as error:
-        raise TokensError(f"{path}: {error}") from None
+        raise BearersError(f"{path}: {error}") from None
+    except PrivateFileError as error:
+        raise BearersError(str(error)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -15,14 +16,17 @@ from urllib.parse import unquote
 import msgspec
 
 from keyway.observe.log import event
+from keyway.provision.compatible import Compatible, Defaults
 from keyway.provision.jsontext import parse_json
 from keyway.provision.models import Pin, convert
 from keyway.provision.openapi import document
+from keyway.provision.pins import PinBook
 from keyway.provision.problems import CONTENT_TYPE, Problem
 from keyway.provision.remembered import Remembered, idempotency_key
 from keyway.provision.routes import Answer, Asked, Places, Route, find_route
+from keyway.provision.service import Service
 
-__all__ = ["Dispatcher", "Incoming", "Outgoing", "refusal"]
+__all__ = ["Dispatcher", "Incoming", "Outgoing", "make_dispatcher", "refusal"]
 
 OPENAPI: Final = "/v1/openapi.json"
 REMEMBERED: Final = 1024
@@ -162,6 +166,18 @@ class Dispatcher:
             request.headers.get("keyway-pin-ref", ""),
         )
         return _encoded(await route.run(self._places, asked))
+
+
+def make_dispatcher(service: Service, pins: PinBook, defaults: Defaults, version: str) -> Dispatcher:
+    """Return what answers requests.
+
+    Args:
+        service: Does the work.
+        pins: PINs that stay in the gateway.
+        defaults: Of the compatible API.
+        version: Of the program.
+    """
+    return Dispatcher(Places(service, Compatible(service, pins, defaults)), version, time.monotonic)
 
 
 def _encoded(answer: Answer) -> Outgoing:

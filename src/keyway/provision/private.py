@@ -26,13 +26,17 @@ def read_private(path: Path, limit: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise PrivateFileError(f"{path}: {error.strerror}") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 (a descriptor)
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise PrivateFileError(f"{path}: no regular file")
         if found.st_mode & (stat.S_IRWXO | stat.S_IWGRP):
             raise PrivateFileError(f"{path}: others can read or write it")
-        data = file.read(limit + 1)
+        data = os.read(descriptor, limit + 1)
+    except OSError as error:
+        raise PrivateFileError(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise PrivateFileError(f"{path}: longer than {limit} bytes")
     return data

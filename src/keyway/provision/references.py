@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from keyway.cryptoki import TokenInfo, Uri, UriError, stripped
@@ -28,6 +29,7 @@ class TokenRef:
     uri: Uri
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> TokenRef:
         """Read one.
 
@@ -74,6 +76,7 @@ class KeyRef:
     id: bytes | None = None
 
     @classmethod
+    @lru_cache(maxsize=256)
     def parse(cls, text: str) -> KeyRef:
         """Read one.
 

@@ -214,7 +214,9 @@ class Service:
         subject = _subject(asked, extensions)
 
         async def work(desk: Desk) -> CsrAnswer:
-            pair = await _known_pair(desk, key)
+            return await _with_pair(desk, key, lambda pair: made(desk, pair))
+
+        async def made(desk: Desk, pair: KeyPair) -> CsrAnswer:
             unsigned = draft(subject, extensions, pair.key, scheme_of(pair.key, asked.padding, asked.hash))
             return CsrAnswer(pem=await _sign(desk, pair, unsigned), public_key_thumbprint=thumbprint_of(pair.key))
 
@@ -229,7 +231,9 @@ class Service:
         key = KeyRef(label, object_label(label))
 
         async def work(desk: Desk) -> str:
-            pair = await _known_pair(desk, key)
+            return await _with_pair(desk, key, lambda pair: made(desk, pair))
+
+        async def made(desk: Desk, pair: KeyPair) -> str:
             if type_of(pair.key) != kind.name:
                 raise Problem("key-exists-with-other-type", f"{label!r} is {type_of(pair.key)}, not {kind.name}")
             return await _sign(desk, pair, draft(subject, Extensions(), pair.key, scheme_of(pair.key)))
@@ -349,14 +353,23 @@ def _subject(asked: CsrRequest, extensions: Extensions) -> x509.Name:
     return parse_subject(asked.subject)
 
 
-async def _known_pair(desk: Desk, key: KeyRef) -> KeyPair:
-    """Return a key pair that may have been found before. The token itself refuses the handle of one that has gone."""
-    pair = desk.pairs.get(key.text)
-    if pair is None:
-        pair = await keys.find_pair(desk.session, key)
-        if len(desk.pairs) < MAX_PAIRS:
-            desk.pairs[key.text] = pair
-    return pair
+async def _with_pair(desk: Desk, key: KeyRef, make: Callable[[KeyPair], Awaitable[Result]]) -> Result:
+    """Do something with a key pair that may have been found before.
+
+    The token refuses the handle of a key that has gone. If the handle means another key now, its signature gives it away.
+    """
+    known = desk.pairs.get(key.text)
+    if known is not None:
+        try:
+            return await make(known)
+        except Problem as problem:
+            if problem.code not in ("key-pair-mismatch", "key-exists-with-other-type"):
+                raise
+            desk.pairs.pop(key.text, None)
+    pair = await keys.find_pair(desk.session, key)
+    if len(desk.pairs) < MAX_PAIRS:
+        desk.pairs[key.text] = pair
+    return await make(pair)
 
 
 async def _sign(desk: Desk, pair: KeyPair, unsigned: Draft) -> str:

@@ -1,6 +1,7 @@
 """Subjects: distinguished names as text (RFC 4514, and OpenSSL's form with slashes), to `cryptography`'s names."""
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from re import compile as regex
 from typing import Final
 from unicodedata import category
@@ -54,6 +55,7 @@ _DOTTED: Final = regex(r"[0-2](?:\.\d{1,10}){1,20}")
 _HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
+@lru_cache(maxsize=256)
 def parse_subject(text: str) -> x509.Name:
     """Read a subject.
 
