@@ -21,6 +21,7 @@ charon {{
   load = {plugins}
   install_virtual_ip = no
   retransmit_tries = 8
+  half_open_timeout = 300
   filelog {{
     log {{
       path = {home}/log
@@ -99,8 +100,8 @@ class Charon:
         except FileNotFoundError:
             return (self.home / "output").read_text()
 
-    def swanctl(self, *arguments: str, status: int = 0) -> str:
-        """Run the real swanctl, which must end with a status, and return what it printed."""
+    def swanctl(self, *arguments: str, fails: bool = False) -> str:
+        """Run the real swanctl, which must end well unless it shall fail, and return what it printed."""
         done = subprocess.run(
             ["/usr/sbin/swanctl", *arguments, "--uri", f"unix://{self.socket}"],
             capture_output=True,
@@ -112,7 +113,9 @@ class Charon:
                 "SWANCTL_DIR": str(self.home),
             },
         )
-        assert done.returncode == status, f"swanctl {' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.log()}"
+        assert (done.returncode != 0) == fails, (
+            f"swanctl {' '.join(arguments)}: {done.stdout}{done.stderr}\n{self.log()}"
+        )
         return done.stdout + done.stderr
 
     def sas(self, name: str = "") -> list[dict[str, Any]]:

@@ -36,8 +36,8 @@ def tunnel(lab: Lab) -> Iterator[Lab]:
 def test_keys_are_found_in_the_tokens_and_nowhere_else(lab):
     for peer in lab.peers:
         log = peer.charon.log()
-        assert log.count("loaded RSA private key from token") == 1
-        assert log.count("loaded ECDSA private key from token") == 1
+        assert "loaded RSA private key from token" in log
+        assert "loaded ECDSA private key from token" in log
         assert "engine" not in log
         assert peer.charon.swanctl("--list-certs", "--type", "x509").count("has private key") == len(KEYS)
 
@@ -72,6 +72,10 @@ def test_the_daemon_is_killed_and_started_again(tunnel):
     tunnel.moon.gateway.start()
     tunnel.reauthenticate("rsa")
     tunnel.passes()
+    # No session of charon's has been at the second member of the new daemon.
+    tunnel.moon.gateway.lose("one")
+    tunnel.reauthenticate("rsa")
+    tunnel.passes()
 
 
 def test_the_daemon_is_away_while_it_is_needed(tunnel):
@@ -92,12 +96,13 @@ def test_a_renewed_certificate(tunnel):
     old = moon.certificates["rsa"]
     moon.renew("rsa", tunnel.authority)
     sun.charon.vici.load_cert({"type": "X509_CRL", "flag": "NONE", "data": tunnel.authority.revoke(old)})
+    refused = sun.charon.log().count("certificate was revoked")
     (before,) = moon.charon.sas("rsa")
     told = moon.keyway("apply", "--rotate", "--vici", str(moon.charon.socket), str(moon.config))
     assert f"IKE SA {before['uniqueid'].decode()} of rsa: replaced by " in told
     tunnel.until_up("rsa")
     tunnel.passes()
-    assert "certificate was revoked" not in sun.charon.log()
+    assert sun.charon.log().count("certificate was revoked") == refused
     tunnel.reauthenticate("rsa")
     tunnel.passes()
     told = moon.keyway("apply", "--rotate", "--vici", str(moon.charon.socket), str(moon.config))
@@ -134,7 +139,7 @@ def test_charon_starts_without_a_daemon(lab):
     moon.gateway.kill()
     moon.start_charon()
     until(lambda: "does not support hot-plugging" in moon.charon.log(), "charon gives up waiting for slots", PATIENCE)
-    told = moon.charon.swanctl("--load-all", "--noprompt", "--file", str(moon.rendered), status=22)
+    told = moon.charon.swanctl("--load-all", "--noprompt", "--file", str(moon.rendered), fails=True)
     assert "loading connection 'rsa' failed" in told
     for _ in range(50):
         moon.charon.vici.version()

@@ -465,7 +465,9 @@ async def prepare(context: PoolContext, lane: Lane, session: PoolSession, names:
     """
     if session.handle and session.handle not in lane.sessions:
         await within(until, _open_session(context, lane, session), context, "pool session")
-    if context.login is not None and lane.login is not context.login:
+    # Where no session is open nobody can log in; whoever opens the first one there needs it to be opened, and the next call logs in.
+    is_open = session.handle or lane.sessions
+    if context.login is not None and lane.login is not context.login and is_open:
         await within(until, log_in(context, lane, context.login), context, "pool login")
     if names and not _has(lane, names):
         await within(until, _look_for(context, lane, session, names), context, "pool listing")
