@@ -95,7 +95,7 @@ fn a_gateway_that_does_not_open_the_context_is_passed_by() {
     let _gateways = [Gateway::start(&token, &here), Gateway::start(&token, &there)];
     token.at(C_INITIALIZE, Fate::Held);
     let application = Application::at(&token, &[&here, &there], alert());
-    let session = application.logged_in();
+    application.logged_in();
     assert_eq!(token.calls(1)[..2], [C_INITIALIZE, C_OPENSESSION]);
     token.let_go();
 }
