@@ -15,5 +15,6 @@ mod memory;
 mod parameter;
 pub mod process;
 pub mod secret;
+pub mod socket;
 mod structure;
 pub mod ulong;

@@ -29,7 +29,7 @@ enum Kind {
 }
 
 /// The settings: key of the file, variable, kind.
-const SETTINGS: [(&str, &str, Kind); 9] = [
+const SETTINGS: [(&str, &str, Kind); 10] = [
     ("address", "KEYWAY_ADDRESS", Kind::Addresses),
     ("ca", "KEYWAY_CA", Kind::Text),
     ("certificate", "KEYWAY_CERTIFICATE", Kind::Text),
@@ -39,6 +39,7 @@ const SETTINGS: [(&str, &str, Kind); 9] = [
     ("renewal", "KEYWAY_RENEWAL", Kind::Number(3_600)),
     ("journal", "KEYWAY_JOURNAL", Kind::Number(MAX_BODY as u64)),
     ("remember_pin", "KEYWAY_REMEMBER_PIN", Kind::Bool),
+    ("silence", "KEYWAY_SILENCE", Kind::Number(3_600)),
 ];
 
 /// How sessions are made anew when their connection is lost.
@@ -50,6 +51,9 @@ pub struct Renewal {
     pub journal: usize,
     /// Whether PINs are kept, to log in again.
     pub remember_pin: bool,
+    /// After this time a daemon that says nothing is asked whether it is there, and after as long again it is taken for gone.
+    /// Zero: it may be silent for as long as it likes.
+    pub silence: Duration,
 }
 
 impl Default for Renewal {
@@ -58,6 +62,7 @@ impl Default for Renewal {
             patience: Duration::from_secs(10),
             journal: 1 << 20,
             remember_pin: true,
+            silence: Duration::from_secs(5),
         }
     }
 }
@@ -317,6 +322,7 @@ impl Settings {
             remember_pin: self
                 .word("remember_pin")
                 .map_or(usual.remember_pin, |word| word == "true"),
+            silence: number("silence").map_or(usual.silence, Duration::from_secs),
         }
     }
 
@@ -452,24 +458,28 @@ mod tests {
         let usual = renewal(&environment(&[], &[]));
         assert_eq!(usual, Renewal::default());
         assert_eq!(usual.patience, Duration::from_secs(10));
+        assert_eq!(usual.silence, Duration::from_secs(5));
         assert!(usual.remember_pin);
         let file = folder.file("module.toml", "renewal = 0\njournal = 2_0\n");
         assert!(
             error(&environment(&[], &[file])).contains("module.toml:2: journal is a whole number from 0 to 67108864")
         );
-        let file = folder.file("module.toml", "renewal = 60\nremember_pin = false\n");
+        let file = folder.file("module.toml", "renewal = 60\nremember_pin = false\nsilence = 0\n");
         let variables = [("KEYWAY_ADDRESS", "/a"), ("KEYWAY_JOURNAL", "0")];
         let expected = Renewal {
             patience: Duration::from_secs(60),
             journal: 0,
             remember_pin: false,
+            silence: Duration::ZERO,
         };
         assert_eq!(renewal(&environment(&variables, &[file])), expected);
         for wrong in ["-1", "3601", "1.5", "ten", "99999999999999999999"] {
-            assert_eq!(
-                error(&environment(&[("KEYWAY_RENEWAL", wrong)], &[])),
-                format!("KEYWAY_RENEWAL: \"{wrong}\" is no whole number from 0 to 3600")
-            );
+            for name in ["KEYWAY_RENEWAL", "KEYWAY_SILENCE"] {
+                assert_eq!(
+                    error(&environment(&[(name, wrong)], &[])),
+                    format!("{name}: \"{wrong}\" is no whole number from 0 to 3600")
+                );
+            }
         }
         assert!(error(&environment(&[("KEYWAY_REMEMBER_PIN", "no")], &[])).contains("neither 0 nor 1"));
     }

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::frames::Frames;
 use crate::lock::lock;
 use crate::seats::{Bells, Reply, Seats, Turn};
+use crate::silence::{Next, HEARTBEAT, HEARTBEAT_ID};
 use crate::stream::{Stream, Unreachable};
 use keyway_wire::generated::rv::{CKR_GENERAL_ERROR, CKR_HOST_MEMORY};
 use keyway_wire::limits::MAX_BODY;
@@ -56,6 +57,8 @@ pub struct Connection {
     output: Mutex<Vec<u8>>,
     seats: Mutex<Seats>,
     broken: AtomicBool,
+    /// Whether a peer that is silent for too long is taken for gone.
+    watched: AtomicBool,
     number: u64,
 }
 
@@ -72,6 +75,7 @@ impl Connection {
             output: Mutex::new(vec![VERSION]),
             seats: Mutex::new(Seats::new()),
             broken: AtomicBool::new(false),
+            watched: AtomicBool::new(false),
         })
     }
 
@@ -89,6 +93,13 @@ impl Connection {
     pub fn shut(&self) {
         self.broken.store(true, Ordering::Relaxed);
         self.stream.shut();
+    }
+
+    /// Whether a peer that is silent for too long is to be asked whether it is there, and taken for gone if it does not answer.
+    pub fn watch(&self, watched: bool) {
+        if self.watched.swap(watched, Ordering::Relaxed) != watched {
+            self.stream.watch(watched);
+        }
     }
 
     /// What its encryption tells of a connection that was lost before anything was received.
@@ -157,12 +168,21 @@ impl Connection {
         if self.is_broken() {
             return Err(Failure::NotSent);
         }
-        let mut output = lock(&self.output);
+        self.send_by(&mut lock(&self.output), request, id, body)
+    }
+
+    fn send_by(
+        &self,
+        output: &mut Vec<u8>,
+        request: Request,
+        id: u64,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), WireError>,
+    ) -> Result<(), Failure> {
         // The version byte, if this is the first request.
         let start = output.len();
-        let sent = write_frame(&mut output, request, id, body).and_then(|()| {
+        let sent = write_frame(output, request, id, body).and_then(|()| {
             self.stream
-                .send(&output)
+                .send(output)
                 .map_err(|sent| if sent == 0 { Failure::NotSent } else { Failure::Lost })
         });
         // PINs and key values do not stay in a buffer.
@@ -179,6 +199,29 @@ impl Connection {
             self.stream.shut();
         }
         sent
+    }
+
+    /// Nothing has come for as long as the peer may be silent. Returns whether to go on reading; never waits.
+    fn bear_silence(&self) -> bool {
+        if !self.watched.load(Ordering::Relaxed) {
+            return true;
+        }
+        // Whoever is sending finds out for itself whether the peer takes anything.
+        let Ok(mut output) = self.output.try_lock() else {
+            return true;
+        };
+        let next = lock(&self.seats).silence.lasts(self.stream.untaken());
+        // A peer with so much to read that there is no room has been asked something.
+        if next == Next::Ask && self.stream.has_room() {
+            let request = Request {
+                call: HEARTBEAT,
+                ..Request::default()
+            };
+            if self.send_by(&mut output, request, HEARTBEAT_ID, |_| Ok(())).is_ok() {
+                lock(&self.seats).silence.asked();
+            }
+        }
+        next != Next::GiveUp
     }
 
     /// Waits for the reply to `id`; None if the connection is lost.
@@ -257,7 +300,13 @@ impl<'c> Reading<'c> {
     /// Reads once and deals out what came. Returns the bells to be rung when the seats are free.
     fn read(mut self, mut frames: Frames, id: u64) -> (MutexGuard<'c, Seats>, Bells) {
         let connection = self.connection;
-        let count = connection.stream.receive(frames.room());
+        let count = loop {
+            match connection.stream.receive(frames.room()) {
+                Some(count) => break count,
+                None if connection.bear_silence() => {}
+                None => break 0,
+            }
+        };
         frames.received(count);
         let mut seats = lock(&connection.seats);
         let bells = if count == 0 {

@@ -263,6 +263,9 @@ impl Context {
             let settings = self.link.renewal();
             let renewable = reply_flags & flag::RENEWABLE != 0 && !settings.patience.is_zero();
             lock(&self.knowledge).opened(slot, renewable);
+            if renewable {
+                self.link.watch(&connection);
+            }
             let renewal = renewable.then(|| (*flags, Journal::new(settings.journal)));
             self.sessions.add(handle, slot, connection, renewal);
             answer(rv, &[Value::Cell(Some(handle))])?;

@@ -32,6 +32,7 @@ mod secured;
 mod session_calls;
 mod sessions;
 mod setting;
+mod silence;
 mod socket;
 mod stats;
 mod stream;

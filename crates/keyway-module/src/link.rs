@@ -44,6 +44,8 @@ pub struct Link {
     /// How many attempts have failed.
     failures: AtomicU64,
     made: AtomicBool,
+    /// Whether connections are watched: there has been a session that can be made anew on another one.
+    watching: AtomicBool,
     /// The connection on which the context is being opened.
     opening: Mutex<Option<Arc<Connection>>>,
     closed: AtomicBool,
@@ -63,6 +65,7 @@ impl Link {
             connecting: Mutex::new(Missing::Absent),
             failures: AtomicU64::new(0),
             made: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
             opening: Mutex::default(),
             closed: AtomicBool::new(false),
             told: Mutex::default(),
@@ -73,6 +76,12 @@ impl Link {
     /// What becomes of sessions when the connection is lost.
     pub const fn renewal(&self) -> Renewal {
         self.config.renewal
+    }
+
+    /// A session was opened on a connection that can be made anew on another one: whether the daemon is there is watched from now on.
+    pub fn watch(&self, connection: &Connection) {
+        self.watching.store(true, Ordering::Relaxed);
+        connection.watch(true);
     }
 
     /// Whether there has been a connection.
@@ -133,7 +142,11 @@ impl Link {
         if self.closed.load(Ordering::SeqCst) {
             connection.shut();
         }
+        let watching = self.watching.load(Ordering::Relaxed);
+        // A silent one is not waited for if there is somewhere else to go.
+        connection.watch(watching || self.config.addresses.len() > 1);
         let greeted = self.greet(&connection);
+        connection.watch(watching);
         *lock(&self.opening) = None;
         if greeted == Err(Missing::Absent) {
             if let Some(reason) = connection.reason() {

@@ -6,6 +6,7 @@
 
 use crate::frames::Frames;
 use crate::lock::lock;
+use crate::silence::{Silence, HEARTBEAT, HEARTBEAT_ID};
 use keyway_wire::ahead::OBJECTS_CHANGED;
 use keyway_wire::{flag, Header};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -77,6 +78,8 @@ pub struct Seats {
     frames: Option<Frames>,
     lost: bool,
     news: u64,
+    /// Looked after by whoever reads.
+    pub silence: Silence,
 }
 
 /// What a thread is to do that waits for its reply.
@@ -103,6 +106,7 @@ impl Seats {
             frames: Some(Frames::new()),
             lost: false,
             news: 0,
+            silence: Silence::default(),
         }
     }
 
@@ -179,9 +183,12 @@ impl Seats {
     /// Deals out what the owner of `reader` has read, and lets the next one read. Returns the bells of the other owners.
     pub fn deliver(&mut self, mut frames: Frames, reader: u64) -> Bells {
         let mut bells = Vec::new();
+        self.silence.heard();
         loop {
             match frames.next() {
                 Ok(Some((header, _))) if is_news(&header) => self.news += 1,
+                // Whatever the answer is, it is one.
+                Ok(Some((header, _))) if is_pulse(&header) && self.silence.answered() => {}
                 Ok(Some((header, body))) => {
                     let Some(index) = self.find(header.id) else {
                         return self.lose();
@@ -241,4 +248,9 @@ impl Seats {
 /// Whether a frame answers nothing, but tells that others changed objects.
 const fn is_news(header: &Header) -> bool {
     header.call == OBJECTS_CHANGED && header.id == 0 && header.flags == flag::REPLY | flag::POSTED
+}
+
+/// Whether a frame answers a heartbeat.
+const fn is_pulse(header: &Header) -> bool {
+    header.call == HEARTBEAT && header.id == HEARTBEAT_ID && header.flags & flag::REPLY != 0
 }

@@ -111,24 +111,28 @@ impl Secured {
         Ok(())
     }
 
-    /// Receives what is there, at least one byte; 0 at the end of the stream and for a broken one.
+    /// What the bytes travel on.
+    pub const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Receives what is there, at least one byte; 0 at the end of the stream and for a broken one, None after a silence.
     #[must_use]
-    pub fn receive(&self, buffer: &mut [u8]) -> usize {
+    pub fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
         let mut incoming = lock(&self.incoming);
         loop {
             {
                 let mut tls = lock(&self.tls);
                 match self.feed(&mut tls, &mut incoming) {
-                    Look::Bytes => return tls.reader().read(buffer).unwrap_or(0),
-                    Look::Over => return 0,
+                    Look::Bytes => return Some(tls.reader().read(buffer).unwrap_or(0)),
+                    Look::Over => return Some(0),
                     Look::Nothing => {}
                 }
             }
-            let count = self.socket.receive(&mut incoming.buffer);
-            if count == 0 {
-                return 0;
+            match self.socket.receive(&mut incoming.buffer)? {
+                0 => return Some(0),
+                count => incoming.put(count),
             }
-            incoming.put(count);
         }
     }
 

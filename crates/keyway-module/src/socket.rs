@@ -1,5 +1,6 @@
 //! Bytes to the daemon and back. Every interruption by a signal is gone over; a peer that went away never raises one.
 
+use keyway_abi::socket::untaken;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fd::OwnedFd;
 use rustix::io::{fcntl_dupfd_cloexec, Errno};
@@ -13,7 +14,7 @@ use rustix::net::{
     SocketFlags, SocketType,
 };
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::Arc;
@@ -22,17 +23,17 @@ use std::time::{Duration, Instant};
 /// The first descriptor that is not a standard stream.
 const FIRST_FREE: RawFd = 3;
 
-/// An idle peer is asked for a sign of life after this time, then as often as this, with these pauses.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
-const KEEPALIVE_PROBES: u32 = 4;
-const KEEPALIVE_PAUSE: Duration = Duration::from_secs(10);
-/// A peer that does not acknowledge what it was sent is given up after this time, as an idle one is. In milliseconds.
-const UNACKNOWLEDGED: u32 = 60_000;
+/// So often an idle peer on a network is asked for a sign of life before it is given up.
+const KEEPALIVE_PROBES: u32 = 5;
+/// What counts as a silence on a network if none is configured.
+const USUAL_SILENCE: Duration = Duration::from_secs(30);
 
 /// A connected stream socket, closed in programs that this process starts.
 #[derive(Debug)]
 pub struct Socket {
     descriptor: OwnedFd,
+    /// So long the peer may say nothing before `receive` tells.
+    silence: Option<Duration>,
     /// Where its number is noted for a forked child, which is to close it.
     noted: Arc<AtomicI32>,
 }
@@ -41,37 +42,50 @@ impl Socket {
     /// Connects to a unix socket.
     ///
     /// # Errors
-    /// Nobody listens there, or the system refuses.
-    pub fn unix(path: &Path, noted: Arc<AtomicI32>) -> Result<Self, Errno> {
-        let socket = Self::new(AddressFamily::UNIX, noted)?;
-        socket.connect(&SocketAddrUnix::new(path)?, None)?;
-        Ok(socket)
-    }
-
-    /// Connects to a TCP port.
-    ///
-    /// # Errors
-    /// Nobody listens there, nobody answers before `deadline`, or the system refuses.
-    pub fn tcp(address: &SocketAddr, deadline: Instant, noted: Arc<AtomicI32>) -> Result<Self, Errno> {
-        let family = match address {
-            SocketAddr::V4(_) => AddressFamily::INET,
-            SocketAddr::V6(_) => AddressFamily::INET6,
-        };
-        let socket = Self::new(family, noted)?;
-        let descriptor = &socket.descriptor;
-        // A request is written whole, and its reply waited for.
-        set_tcp_nodelay(descriptor, true)?;
-        set_socket_keepalive(descriptor, true)?;
-        set_tcp_keepidle(descriptor, KEEPALIVE_IDLE)?;
-        set_tcp_keepintvl(descriptor, KEEPALIVE_PAUSE)?;
-        set_tcp_keepcnt(descriptor, KEEPALIVE_PROBES)?;
-        set_tcp_user_timeout(descriptor, UNACKNOWLEDGED)?;
-        socket.connect(address, Some(deadline))?;
+    /// Nobody listens there, nobody has room for one more client before `deadline`, or the system refuses.
+    pub fn unix(
+        path: &Path,
+        deadline: Instant,
+        silence: Option<Duration>,
+        noted: Arc<AtomicI32>,
+    ) -> Result<Self, Errno> {
+        let socket = Self::new(AddressFamily::UNIX, silence, noted)?;
+        socket.connect(&SocketAddrUnix::new(path)?, deadline)?;
         socket.limit(None)?;
         Ok(socket)
     }
 
-    fn new(family: AddressFamily, noted: Arc<AtomicI32>) -> Result<Self, Errno> {
+    /// Connects to a TCP port. A peer that is gone without a word breaks the connection after twice the `silence`.
+    ///
+    /// # Errors
+    /// Nobody listens there, nobody answers before `deadline`, or the system refuses.
+    pub fn tcp(
+        address: &SocketAddr,
+        deadline: Instant,
+        silence: Option<Duration>,
+        noted: Arc<AtomicI32>,
+    ) -> Result<Self, Errno> {
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::INET,
+            SocketAddr::V6(_) => AddressFamily::INET6,
+        };
+        let socket = Self::new(family, silence, noted)?;
+        let descriptor = &socket.descriptor;
+        // A request is written whole, and its reply waited for.
+        set_tcp_nodelay(descriptor, true)?;
+        // The system counts in whole seconds. The last limit is for what is not acknowledged, and for the probes.
+        let idle = silence.unwrap_or(USUAL_SILENCE).max(Duration::from_secs(1));
+        set_socket_keepalive(descriptor, true)?;
+        set_tcp_keepidle(descriptor, idle)?;
+        set_tcp_keepintvl(descriptor, (idle / KEEPALIVE_PROBES).max(Duration::from_secs(1)))?;
+        set_tcp_keepcnt(descriptor, KEEPALIVE_PROBES)?;
+        set_tcp_user_timeout(descriptor, (idle * 2).as_millis() as u32)?;
+        socket.connect(address, deadline)?;
+        socket.limit(None)?;
+        Ok(socket)
+    }
+
+    fn new(family: AddressFamily, silence: Option<Duration>, noted: Arc<AtomicI32>) -> Result<Self, Errno> {
         let descriptor = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         // In a program that has closed its standard streams we would be one of them, and take what it prints.
         let descriptor = if descriptor.as_raw_fd() < FIRST_FREE {
@@ -80,15 +94,17 @@ impl Socket {
             descriptor
         };
         noted.store(descriptor.as_raw_fd(), Ordering::Relaxed);
-        Ok(Self { descriptor, noted })
+        Ok(Self {
+            descriptor,
+            silence,
+            noted,
+        })
     }
 
-    fn connect(&self, address: &impl SocketAddrArg, deadline: Option<Instant>) -> Result<(), Errno> {
+    fn connect(&self, address: &impl SocketAddrArg, deadline: Instant) -> Result<(), Errno> {
         loop {
             // The limit for sending is the one for connecting, too.
-            if deadline.is_some() {
-                self.limit(deadline)?;
-            }
+            self.limit(Some(deadline))?;
             match connect(&self.descriptor, address) {
                 Ok(()) | Err(Errno::ISCONN) => return Ok(()),
                 Err(Errno::INTR) => {}
@@ -98,7 +114,7 @@ impl Socket {
         }
     }
 
-    /// Lets sending and receiving fail with EAGAIN at `deadline`, or never.
+    /// Lets sending and receiving fail with EAGAIN at `deadline`; without one only receiving, after each silence.
     ///
     /// # Errors
     /// ETIMEDOUT if that has passed.
@@ -109,7 +125,13 @@ impl Socket {
             return Err(Errno::TIMEDOUT);
         }
         set_socket_timeout(&self.descriptor, Timeout::Send, left)?;
-        set_socket_timeout(&self.descriptor, Timeout::Recv, left)
+        set_socket_timeout(&self.descriptor, Timeout::Recv, left.or(self.silence))
+    }
+
+    /// Whether a peer that takes nothing for twice the silence is given up by `send`.
+    pub fn watch(&self, watched: bool) {
+        // It fails for no socket that is connected.
+        let _ = set_socket_timeout(&self.descriptor, Timeout::Send, self.silence.filter(|_| watched));
     }
 
     /// Sends everything. On an error, says how many bytes went out before.
@@ -117,14 +139,17 @@ impl Socket {
     /// # Errors
     /// The connection is broken.
     pub fn send(&self, mut bytes: &[u8]) -> Result<(), usize> {
-        let mut sent = 0;
+        let (mut sent, mut stuck) = (0, false);
         while !bytes.is_empty() {
             match send(&self.descriptor, bytes, SendFlags::NOSIGNAL) {
                 Ok(count) => {
                     sent += count;
                     bytes = &bytes[count..];
+                    stuck = false;
                 }
                 Err(Errno::INTR) => {}
+                // It may have taken less than the system waits for.
+                Err(Errno::AGAIN) if !stuck => stuck = true,
                 Err(_) => return Err(sent),
             }
         }
@@ -136,10 +161,24 @@ impl Socket {
         let _ = send(&self.descriptor, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     }
 
-    /// Receives what is there, at least one byte; 0 at the end of the stream and for a broken one.
+    /// Receives what is there, at least one byte; 0 at the end of the stream and for a broken one, None after a silence.
     #[must_use]
-    pub fn receive(&self, buffer: &mut [u8]) -> usize {
-        self.receive_with(buffer, RecvFlags::empty()).unwrap_or(0)
+    pub fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
+        let mut interrupted = None;
+        loop {
+            match self.receive_once(buffer) {
+                Ok(count) => return Some(count),
+                // The system begins to count anew after each signal.
+                Err(Errno::INTR) => {
+                    let since = *interrupted.get_or_insert_with(Instant::now);
+                    if self.silence.is_some_and(|silence| since.elapsed() >= silence) {
+                        return None;
+                    }
+                }
+                Err(Errno::AGAIN) => return None,
+                Err(_) => return Some(0),
+            }
+        }
     }
 
     /// As `receive`, but tells of signals and of the limit.
@@ -153,19 +192,12 @@ impl Socket {
     /// As `receive`, but None if nothing is there.
     #[must_use]
     pub fn receive_now(&self, buffer: &mut [u8]) -> Option<usize> {
-        match self.receive_with(buffer, RecvFlags::DONTWAIT) {
-            Ok(count) => Some(count),
-            Err(Errno::AGAIN) => None,
-            Err(_) => Some(0),
-        }
-    }
-
-    fn receive_with(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
         loop {
-            match recv(&self.descriptor, &mut *buffer, flags) {
-                Ok((count, _)) => return Ok(count),
+            match recv(&self.descriptor, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => return Some(count),
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
+                Err(Errno::AGAIN) => return None,
+                Err(_) => return Some(0),
             }
         }
     }
@@ -174,6 +206,18 @@ impl Socket {
     #[must_use]
     pub fn has_bytes(&self) -> bool {
         self.is_any(PollFlags::IN)
+    }
+
+    /// Whether a few bytes can be sent without waiting; true for a broken connection.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.is_any(PollFlags::OUT)
+    }
+
+    /// How many bytes that were sent the peer has not taken.
+    #[must_use]
+    pub fn untaken(&self) -> usize {
+        untaken(self.descriptor.as_fd())
     }
 
     /// Whether the peer has ended the stream. On a unix socket sending tells that; on a network it only does so afterwards.
@@ -217,6 +261,8 @@ mod tests {
     use rustix::net::sockopt::{
         socket_keepalive, socket_timeout, tcp_keepcnt, tcp_keepidle, tcp_keepintvl, tcp_nodelay, tcp_user_timeout,
     };
+    use rustix::net::{bind, listen};
+    use std::io::Write;
     use std::net::TcpListener;
 
     #[test]
@@ -225,22 +271,73 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let noted = Arc::new(AtomicI32::new(-1));
         let soon = Instant::now() + Duration::from_secs(5);
-        let socket = Socket::tcp(&address, soon, Arc::clone(&noted)).expect("a connection");
-        let descriptor = &socket.descriptor;
-        assert_eq!(tcp_nodelay(descriptor), Ok(true));
-        assert_eq!(socket_keepalive(descriptor), Ok(true));
-        let silence = |probes| KEEPALIVE_IDLE + KEEPALIVE_PAUSE * probes;
-        assert_eq!(tcp_keepcnt(descriptor).map(silence), Ok(Duration::from_secs(60)));
-        assert_eq!(tcp_keepidle(descriptor), Ok(KEEPALIVE_IDLE));
-        assert_eq!(tcp_keepintvl(descriptor), Ok(KEEPALIVE_PAUSE));
-        assert_eq!(tcp_user_timeout(descriptor), Ok(60_000));
-        // A call may take as long as it likes.
-        assert_eq!(socket_timeout(descriptor, Timeout::Recv), Ok(None));
-        assert_eq!(socket_timeout(descriptor, Timeout::Send), Ok(None));
+        let seconds = Duration::from_secs;
+        for (silence, idle, pause, limit) in [
+            (None, 30, 6, 60_000),
+            (Some(seconds(5)), 5, 1, 10_000),
+            (Some(seconds(1)), 1, 1, 2_000),
+            (Some(seconds(3_600)), 3_600, 720, 7_200_000),
+        ] {
+            let socket = Socket::tcp(&address, soon, silence, Arc::clone(&noted)).expect("a connection");
+            let descriptor = &socket.descriptor;
+            assert_eq!(tcp_nodelay(descriptor), Ok(true));
+            assert_eq!(socket_keepalive(descriptor), Ok(true));
+            assert_eq!(tcp_keepidle(descriptor), Ok(seconds(idle)));
+            assert_eq!(tcp_keepintvl(descriptor), Ok(seconds(pause)));
+            assert_eq!(tcp_keepcnt(descriptor), Ok(5));
+            assert_eq!(tcp_user_timeout(descriptor), Ok(limit));
+            // A call may take as long as it likes, but who waits for it asks now and then.
+            assert_eq!(socket_timeout(descriptor, Timeout::Recv), Ok(silence));
+            assert_eq!(socket_timeout(descriptor, Timeout::Send), Ok(None));
+            for (watched, limit) in [(true, silence), (false, None)] {
+                socket.watch(watched);
+                assert_eq!(socket_timeout(descriptor, Timeout::Send), Ok(limit));
+            }
 
-        assert_eq!(noted.load(Ordering::Relaxed), descriptor.as_raw_fd());
-        drop(socket);
-        assert_eq!(noted.load(Ordering::Relaxed), -1);
+            assert_eq!(noted.load(Ordering::Relaxed), descriptor.as_raw_fd());
+            drop(socket);
+            assert_eq!(noted.load(Ordering::Relaxed), -1);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_nobody_serves_is_given_up() {
+        let name = format!("keyway-full-{}", std::process::id());
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).expect("a name");
+        let listener =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).expect("a socket");
+        bind(&listener, &address).expect("a name");
+        listen(&listener, 0).expect("to listen");
+        let connect = || {
+            let socket = Socket::new(AddressFamily::UNIX, None, Arc::default())?;
+            socket.connect(&address, Instant::now() + Duration::from_millis(100))?;
+            Ok(socket)
+        };
+        // As many as fit are there until somebody takes them.
+        let waiting: Result<Vec<Socket>, Errno> = (0..9).map(|_| connect()).collect();
+        assert_eq!(waiting.map(drop), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn a_peer_that_says_or_takes_nothing_is_told_of() {
+        let (here, mut there) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let socket = Socket {
+            descriptor: here.into(),
+            silence: Some(Duration::from_millis(10)),
+            noted: Arc::default(),
+        };
+        socket.limit(None).expect("a limit");
+        socket.watch(true);
+        assert_eq!(socket.receive(&mut [0; 9]), None);
+        there.write_all(b"hallo").expect("to send");
+        assert_eq!(socket.receive(&mut [0; 9]), Some(5));
+        assert!(socket.has_room());
+        assert_eq!(socket.untaken(), 0);
+        let sent = socket.send(&vec![0; 16 << 20]).expect_err("nobody takes it");
+        assert!(sent > 0 && socket.untaken() >= sent && !socket.has_room());
+        assert_eq!(socket.send(b"x"), Err(0));
+        drop(there);
+        assert_eq!(socket.receive(&mut [0; 9]), Some(0));
     }
 
     #[test]
@@ -250,9 +347,9 @@ mod tests {
         drop(listener);
         let noted = Arc::new(AtomicI32::new(-1));
         let soon = Instant::now() + Duration::from_secs(5);
-        let refused = Socket::tcp(&address, soon, Arc::clone(&noted)).map(drop);
+        let refused = Socket::tcp(&address, soon, None, Arc::clone(&noted)).map(drop);
         assert_eq!(refused, Err(Errno::CONNREFUSED));
-        let late = Socket::tcp(&address, Instant::now(), Arc::clone(&noted)).map(drop);
+        let late = Socket::tcp(&address, Instant::now(), None, Arc::clone(&noted)).map(drop);
         assert_eq!(late, Err(Errno::TIMEDOUT));
         assert_eq!(noted.load(Ordering::Relaxed), -1);
     }

@@ -38,14 +38,15 @@ impl Stream {
     /// # Errors
     /// It can't be reached.
     pub fn connect(address: &Address, config: &Config, noted: &Arc<AtomicI32>) -> Result<Self, Unreachable> {
+        let silence = Some(config.renewal.silence).filter(|silence| !silence.is_zero());
         match address {
-            Address::Unix(path) => Socket::unix(path, Arc::clone(noted))
+            Address::Unix(path) => Socket::unix(path, Instant::now() + PATIENCE, silence, Arc::clone(noted))
                 .map(Self::Unix)
                 .map_err(|_| Unreachable::Absent),
-            Address::Tcp(port) => tcp(port, noted).map(Self::Tcp).ok_or(Unreachable::Absent),
+            Address::Tcp(port) => tcp(port, silence, noted).map(Self::Tcp).ok_or(Unreachable::Absent),
             Address::Tls(port) => {
                 let credentials = config.credentials.as_ref().ok_or(Unreachable::Absent)?;
-                let socket = tcp(port, noted).ok_or(Unreachable::Absent)?;
+                let socket = tcp(port, silence, noted).ok_or(Unreachable::Absent)?;
                 let tls = credentials.connection(port).map_err(Unreachable::Distrusted)?;
                 let secured = Secured::handshake(tls, socket, Instant::now() + PATIENCE)
                     .map_err(|reason| reason.map_or(Unreachable::Absent, Unreachable::Distrusted))?;
@@ -68,9 +69,10 @@ impl Stream {
         }
     }
 
-    /// Receives what is there, at least one byte; 0 at the end of the stream and for a broken one. Only one thread at a time.
+    /// Receives what is there, at least one byte; 0 at the end of the stream and for a broken one, None after a silence of the peer.
+    /// Only one thread at a time.
     #[must_use]
-    pub fn receive(&self, buffer: &mut [u8]) -> usize {
+    pub fn receive(&self, buffer: &mut [u8]) -> Option<usize> {
         match self {
             Self::Unix(socket) | Self::Tcp(socket) => socket.receive(buffer),
             Self::Tls(secured) => secured.receive(buffer),
@@ -83,6 +85,30 @@ impl Stream {
         match self {
             Self::Unix(socket) | Self::Tcp(socket) => socket.has_bytes(),
             Self::Tls(secured) => secured.has_bytes(),
+        }
+    }
+
+    /// Whether a few bytes can be sent without waiting; true for a broken connection.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.socket().has_room()
+    }
+
+    /// How many bytes that were sent the peer has not taken.
+    #[must_use]
+    pub fn untaken(&self) -> usize {
+        self.socket().untaken()
+    }
+
+    /// Whether a peer that takes nothing for twice the silence is given up by `send`.
+    pub fn watch(&self, watched: bool) {
+        self.socket().watch(watched);
+    }
+
+    fn socket(&self) -> &Socket {
+        match self {
+            Self::Unix(socket) | Self::Tcp(socket) => socket,
+            Self::Tls(secured) => secured.socket(),
         }
     }
 
@@ -104,14 +130,14 @@ impl Stream {
 }
 
 /// Tries the IP addresses of a host; each gets its part of the time that is left.
-fn tcp(port: &Port, noted: &Arc<AtomicI32>) -> Option<Socket> {
+fn tcp(port: &Port, silence: Option<Duration>, noted: &Arc<AtomicI32>) -> Option<Socket> {
     let addresses: Vec<_> = (port.host.as_str(), port.number).to_socket_addrs().ok()?.collect();
     let end = Instant::now() + PATIENCE;
     let mut left = addresses.len() as u32;
     for address in addresses {
         let now = Instant::now();
         let deadline = now + end.saturating_duration_since(now) / left;
-        if let Ok(socket) = Socket::tcp(&address, deadline, Arc::clone(noted)) {
+        if let Ok(socket) = Socket::tcp(&address, deadline, silence, Arc::clone(noted)) {
             return Some(socket);
         }
         left -= 1;

@@ -22,6 +22,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 pub fn patient() -> Renewal {
     Renewal {
         patience: LONG,
+        silence: LONG,
         ..Renewal::default()
     }
 }

@@ -6,6 +6,7 @@
 use super::server::{Place, Seen};
 use crate::lock::lock;
 use crate::operation::Operation;
+use crate::silence::HEARTBEAT;
 use keyway_wire::generated::call::*;
 use keyway_wire::generated::mechanism::CKM_VENDOR_DEFINED;
 use keyway_wire::generated::rv::*;
@@ -40,8 +41,10 @@ pub enum Fate {
     Refused(u64),
     /// It is executed, and answered by something else.
     Garbage,
-    /// It is executed, and told to be so when somebody lets it go on.
+    /// It is executed, and told to be so when somebody lets it go on; until then nothing more is read on its connection.
     Held,
+    /// It is executed, and told to be so when so many heartbeats were answered meanwhile.
+    Slow(usize),
 }
 
 /// A call that came.
@@ -63,9 +66,24 @@ struct Active {
 
 #[derive(Debug, Default)]
 struct Life {
+    /// A reply that is slow, and how many heartbeats it waits for.
+    slow: Option<(usize, Vec<u8>)>,
     logged_in: bool,
     /// The operations of each session.
     sessions: HashMap<u64, HashMap<u16, Active>>,
+}
+
+impl Life {
+    /// A heartbeat is answered. Returns what is to be sent then.
+    fn beat(&mut self) -> Vec<u8> {
+        match self.slow.take() {
+            Some((1, reply)) => reply,
+            slow => {
+                self.slow = slow.map(|(beats, reply)| (beats - 1, reply));
+                Vec::new()
+            }
+        }
+    }
 }
 
 /// What all gateways in front of the token share.
@@ -278,7 +296,12 @@ fn answer(token: &Token, connection: usize, life: &mut Life, seen: &Seen) -> std
                 bytes
             })
         }
+        Some(Fate::Slow(beats)) => {
+            life.slow = Some((beats, reply(&header, rv, flags, &values)));
+            Ok(Vec::new())
+        }
         _ if header.flags & flag::POSTED != 0 => Ok(Vec::new()),
+        _ if header.call == HEARTBEAT => Ok([reply(&header, rv, flags, &values), life.beat()].concat()),
         _ => Ok(reply(&header, rv, flags, &values)),
     }
 }

@@ -11,3 +11,4 @@ mod renewal;
 mod replies;
 mod secured;
 mod server;
+mod silence;
