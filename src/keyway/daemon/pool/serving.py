@@ -148,6 +148,7 @@ async def serve(
     tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
     same = 0
     again: Member | None = None
+    failed: Member | None = None
     last: tuple[Lane | None, Reply] | None = None
     is_unknown = False
 
@@ -191,6 +192,11 @@ async def serve(
             except Lacking:
                 tried.add(member.name)
                 if not _others(context, session, names, tried, is_bound):
+                    if failed is not None:
+                        # Who has failed is the one that has it: not a member that others can stand in for.
+                        again, failed = failed, None
+                        same += 1
+                        continue
                     if is_bound and session.bound is not None and session.bound is not lane:
                         raise OperationLost from None
                     return done(*await _ask_for_error(context, call, translate, until, only))
@@ -245,6 +251,7 @@ async def serve(
             if lane is not None and reply is not None:
                 _rebuild(context, lane, session, names, reply.rv)
         else:
+            failed = failed or member
             tried.add(member.name)
             context.pool.failed_over(member, number, signal)
 
