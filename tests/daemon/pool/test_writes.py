@@ -500,6 +500,22 @@ class TestNames:
             with App(shared.daemon, ALL) as late:
                 assert late.sign(private, mechanism=RSA) == app.sign(private)
 
+    def test_a_label_that_changes_hands_while_others_have_the_handle(self, pools):
+        one, two, _ = pools.members
+        with Writer(pools, TWO) as app, Writer(pools, TWO) as other, Writer(pools, TWO) as third:
+            old = app.generic("passed on")
+            of_old = mac(app, old)
+            assert mac(other, old) == of_old
+            assert other.object("passed on", CKO_SECRET_KEY) == old
+            app.good("C_SetAttributeValue", old, (Attribute(CKA_LABEL, b"given away"),), target=1)
+            new = third.generic("passed on")
+            of_new = mac(third, new)
+            # Whatever member they are at, whoever had a handle before means the same by it.
+            for killed in ((), (one,), (two,), (one, two)):
+                for member in killed:
+                    member.kill()
+                assert (mac(app, old), mac(other, old), mac(third, new)) == (of_old, of_old, of_new)
+
     def test_the_members_are_as_good_as_each_other(self, pools):
         with Writer(pools, TWO) as app:
             key = app.generic("anywhere")

@@ -136,6 +136,34 @@ def test_an_object_whose_name_another_one_keeps_gets_one_of_its_own():
     assert (other.name(1), other.name(2)) == (new, first)
 
 
+def test_who_has_a_name_to_keep_comes_first():
+    old = replace(DATA, label=b"old")
+    (first,), (present,) = names({1: DATA}).values(), names({1: old}).values()
+    for listing in ({1: DATA, 2: old}, {2: DATA, 1: old}):
+        directory = Directory()
+        kept = {present: first}
+        directory.replace(listing)
+        directory.keep(kept)
+        assert {listing[handle] for handle in listing if directory.name(handle) == first} == {old}
+
+
+def test_what_is_doubted_keeps_its_name_and_is_asked_anew():
+    directory = Directory()
+    directory.replace({5: DATA})
+    name = directory.name(5)
+    assert name is not None
+    directory.doubt(name)
+    directory.doubt(name + 1)
+    assert directory.facts(5) is None
+    assert directory.handle(name) == 5
+    kept: dict[int, int] = {}
+    directory.replace({5: replace(DATA, label=b"changed")})
+    directory.keep(kept)
+    assert directory.facts(5) == replace(DATA, label=b"changed")
+    assert directory.handle(name) == 5
+    assert [*kept.values()] == [name]
+
+
 @given(st.lists(st.dictionaries(st.integers(1, 6), strategies.facts, max_size=6), min_size=1))
 def test_what_stays_keeps_its_name(listings):
     directory = Directory()

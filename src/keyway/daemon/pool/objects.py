@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import CALLS, RV, Value, call_named, rv_name
@@ -12,8 +13,8 @@ from keyway.daemon.link import LinkLost
 from keyway.daemon.pool import writing
 from keyway.daemon.pool.errors import Unserved
 from keyway.daemon.pool.lane import Lane, Reply
-from keyway.daemon.pool.listing import Refused, list_objects
-from keyway.daemon.pool.naming import named
+from keyway.daemon.pool.listing import Refused
+from keyway.daemon.pool.naming import list_anew, named
 from keyway.daemon.pool.serving import arguments, everywhere, names_in, prepare, serve, translated
 from keyway.daemon.pool.session import PoolCall
 from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
@@ -81,33 +82,19 @@ async def destroy(context: PoolContext, call: PoolCall) -> Reply:
 
 
 async def change(context: PoolContext, call: PoolCall) -> Reply:
-    """Change attributes of an object at all members that have it. In this context the object keeps its handle."""
+    """Change attributes of an object at all members that have it. Whoever knows it goes on to know it by the same handle."""
     name = call.frame[5]
     reply = await _at_all(context, call)
     if reply.rv == RV.CKR_OK and name in context.objects:
         context.objects[name] = (context.objects[name][0], None)  # It would be made again as it was.
-    elif reply.rv == RV.CKR_OK:
+    elif name < FIRST_SESSION_OBJECT and reply.rv in (RV.CKR_OK, RV.CKR_DEVICE_ERROR):
+        context.pool.object_changed(name)
         for lane in list(context.lanes.values()):
-            await _renamed(context, lane, call, name)
+            if lane.is_ready and call.session.handle in lane.sessions:
+                with suppress(LinkLost, Refused):
+                    await list_anew(context, lane, call.session)
+        context.pool.object_renamed(name, [present for present, first in context.kept.items() if first == name])
     return reply
-
-
-async def _renamed(context: PoolContext, lane: Lane, call: PoolCall, name: int) -> None:
-    handle = lane.directory.handle(name)
-    if handle is None or not lane.is_ready or call.session.handle not in lane.sessions:
-        lane.listed = 0.0
-        return
-    try:
-        async with lane.preparing:
-            lane.directory.remove_name(name)  # So that it is asked anew what it is.
-            await list_objects(lane, call.session.flags, context.pool.deadline)
-            present = lane.directory.name(handle)
-            context.kept = {each: first for each, first in context.kept.items() if first != name}
-            if present is not None and present != name:
-                context.kept[present] = name
-            context.keep_names(lane)
-    except (LinkLost, Refused):
-        lane.listed = 0.0
 
 
 async def _at_all(context: PoolContext, call: PoolCall) -> Reply:

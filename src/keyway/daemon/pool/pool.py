@@ -246,6 +246,25 @@ class Pool:
             if context is not changer:
                 context.objects_changed()
 
+    def object_changed(self, name: int) -> None:
+        """Note that an object was changed: who knows it asks anew what it is. The name that it has now is forgotten."""
+        for context in self.contexts:
+            context.kept = {present: first for present, first in context.kept.items() if first != name}
+            for lane in context.lanes.values():
+                lane.directory.doubt(name)
+                lane.listed = 0.0
+
+    def object_renamed(self, first: int, present: Iterable[int]) -> None:
+        """Let all contexts that know an object go on to know it by its first name, also at members that they have not listed yet.
+
+        Args:
+            first: The first name.
+            present: Those that it has got by being changed.
+        """
+        for context in self.contexts:
+            if any(lane.directory.handle(first) is not None for lane in context.lanes.values()):
+                context.kept |= dict.fromkeys(present, first)
+
     def digest(self, login: Login) -> bytes:
         """Return what a refused login is remembered by. Nobody can tell the PIN from it without the key, which is never stored."""
         return blake2b(login.key(), key=self._key).digest()

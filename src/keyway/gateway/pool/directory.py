@@ -20,6 +20,7 @@ class Directory:
         self._facts: dict[int, Facts] = {}
         self._before: dict[int, int] | None = None
         """The names before the last listing, by handle; None once these were kept."""
+        self._doubted: set[int] = set()
 
     def replace(self, listing: Mapping[int, Facts]) -> None:
         """Take a whole new listing. What was listed before and is not any more is dropped; what was added stays.
@@ -31,6 +32,7 @@ class Directory:
         for handle in self._facts:
             self._handles.pop(self._names.pop(handle), None)
         self._facts = {handle: facts for handle, facts in listing.items() if handle not in self._names}
+        self._doubted.clear()
         for handle, name in names(self._facts).items():
             self._names[handle] = name
             self._handles[name] = handle
@@ -52,7 +54,10 @@ class Directory:
             if self._names[handle] != name:
                 kept.setdefault(self._names[handle], name)
         taken = set(chosen.values())
-        for handle in sorted(self._facts.keys() - chosen.keys()):
+        # Who has a name to keep comes before who would be called like that by right.
+        for handle in sorted(
+            self._facts.keys() - chosen.keys(), key=lambda each: (self._names[each] not in kept, each)
+        ):
             present = self._names[handle]
             chosen[handle] = next(name for name in _candidates(present, kept) if name not in taken)
             if chosen[handle] != kept.get(present, present):
@@ -72,8 +77,14 @@ class Directory:
         return self._names.get(handle)
 
     def facts(self, handle: int) -> Facts | None:
-        """Return what is known of a listed object."""
-        return self._facts.get(handle)
+        """Return what is known for sure of a listed object."""
+        return None if handle in self._doubted else self._facts.get(handle)
+
+    def doubt(self, name: int) -> None:
+        """Note that an object may have been changed. It keeps its name, but is to be asked anew what it is."""
+        handle = self._handles.get(name)
+        if handle is not None:
+            self._doubted.add(handle)
 
     def is_alone(self, handle: int) -> bool:
         """Tell whether a listed object is told from all others there (`identity.is_alone`)."""
@@ -100,6 +111,7 @@ class Directory:
         if handle is not None:
             self._names.pop(handle, None)
             self._facts.pop(handle, None)
+            self._doubted.discard(handle)
 
     def unknown(self, handles: Iterable[int]) -> list[int]:
         """Return those handles that have no name, in their order."""
@@ -110,6 +122,7 @@ class Directory:
         self._handles.clear()
         self._names.clear()
         self._facts.clear()
+        self._doubted.clear()
 
     def token_names(self) -> frozenset[int]:
         """Return the names of the token objects."""
