@@ -18,7 +18,9 @@ from keyway.cryptoki import (
     MemberKind,
     Null,
     Numbers,
+    Output,
     Structured,
+    Unchanged,
     call_named,
 )
 from keyway.cryptoki.constants import (
@@ -27,7 +29,7 @@ from keyway.cryptoki.constants import (
     CKM_SP800_108_COUNTER_KDF,
 )
 from keyway.cryptoki.table import Member
-from keyway.gateway.pool.translate import SHAPES_WITH_HANDLES, handles, reply_with, with_handles
+from keyway.gateway.pool.translate import SHAPES_WITH_HANDLES, handles, made_handles, reply_with, with_handles
 from keyway.wire import reply_kinds, request_kinds
 
 DERIVE, SIGN = call_named("C_DeriveKey"), call_named("C_SignInit")
@@ -293,3 +295,12 @@ def test_slots_and_mechanisms_are_no_objects():
 def test_an_answer_without_values_has_no_handles():
     for call in CALLS:
         assert reply_with(call, (), NAMES.__getitem__) == ()
+
+
+def test_what_a_call_has_made():
+    pair, encapsulate = call_named("C_GenerateKeyPair"), call_named("C_EncapsulateKey")
+    assert made_handles(pair, (Unchanged(), 5, 6)) == [5, 6]
+    assert made_handles(pair, ()) == []
+    assert made_handles(encapsulate, (Unchanged(), Output(3, b"abc"), 7)) == [7]
+    # It was asked for a length: what is in place of the handle is what the client had there.
+    assert made_handles(encapsulate, (Unchanged(), Output(3, None), 7)) == []

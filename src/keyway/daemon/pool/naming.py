@@ -8,7 +8,7 @@ from keyway.cryptoki import CALLS, call_named
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import list_objects
 from keyway.daemon.pool.session import PoolCall, PoolSession
-from keyway.gateway.pool.translate import reply_with
+from keyway.gateway.pool.translate import made_handles, reply_with
 from keyway.wire.codec import decode_reply, encode_reply
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ async def named(context: PoolContext, lane: Lane, call: PoolCall, reply: Reply, 
     """
     row = CALLS[call.frame[1] - 1]
     session = call.session
+    values = decode_reply(row, reply.body)
+    if not made_handles(row, values):
+        return reply
     if is_token:
         await list_anew(context, lane, session)
         context.pool.objects_changed(context)
@@ -57,5 +60,5 @@ async def named(context: PoolContext, lane: Lane, call: PoolCall, reply: Reply, 
         context.objects[name] = (session.handle, call.data if row.number == _CREATE else None)
         return name
 
-    body = encode_reply(row, reply_with(row, decode_reply(row, reply.body), name_of))
+    body = encode_reply(row, reply_with(row, values, name_of))
     return Reply((len(body), *reply.frame[1:]), body)

@@ -20,7 +20,7 @@ from keyway.daemon.pool.session import PoolCall
 from keyway.daemon.pool.site import Site
 from keyway.gateway.pool import copying
 from keyway.gateway.pool.replay import Replay
-from keyway.gateway.pool.translate import reply_with, with_handles
+from keyway.gateway.pool.translate import made_handles, with_handles
 from keyway.observe.log import event
 from keyway.wire.codec import decode_reply
 
@@ -182,14 +182,7 @@ class _Write:
 
     def _handles(self, reply: Reply) -> list[int]:
         """Return the handles of what a call has made."""
-        handles: list[int] = []
-
-        def note(handle: int) -> int:
-            handles.append(handle)
-            return handle
-
-        reply_with(self._row, decode_reply(self._row, reply.body), note)
-        return handles
+        return made_handles(self._row, decode_reply(self._row, reply.body))
 
     # What the client has given all values of
 
@@ -213,9 +206,8 @@ class _Write:
             reply = await site.make(self._row, self._at(site.lane, self._values))
             if reply.rv != RV.CKR_OK:
                 raise Refused(reply.rv)
-            site.handles = {
-                made.name: handle for made, handle in zip(self._objects, self._handles(reply), strict=False)
-            }
+            names = (each.name for each in self._objects)
+            site.handles = dict(zip(names, self._handles(reply), strict=False))
 
         await each(others, give)
         return reply

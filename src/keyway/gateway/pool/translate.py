@@ -17,13 +17,14 @@ from keyway.cryptoki import (
     MemberKind,
     MemberValue,
     Numbers,
+    Output,
     Parameter,
     Structured,
     Value,
 )
 from keyway.cryptoki.table import Member
 
-__all__ = ["SHAPES_WITH_HANDLES", "handles", "reply_with", "with_handles"]
+__all__ = ["SHAPES_WITH_HANDLES", "handles", "made_handles", "reply_with", "with_handles"]
 
 Mapped: TypeAlias = Callable[[int], int]
 """What stands in the place of a handle."""
@@ -146,6 +147,25 @@ def reply_with(call: Call, values: Sequence[Value], mapping: Mapped) -> tuple[Va
         for place, kind in _REPLIES[call.number]:
             translated[place] = _value(kind, values[place], mapping, True)
     return tuple(translated)
+
+
+def made_handles(call: Call, values: Sequence[Value]) -> list[int]:
+    """Return the handles of what a call has made.
+
+    Args:
+        call: The call's row.
+        values: The reply's values. If it was asked for the length of its output only, it has made nothing, and its handles may be anything.
+    """
+    found: list[int] = []
+    if any(isinstance(value, Output) and value.data is None for value in values):
+        return found
+
+    def note(handle: int) -> int:
+        found.append(handle)
+        return handle
+
+    reply_with(call, values, note)
+    return found
 
 
 def _value(kind: Kind, value: Value, mapping: Mapped, is_reply: bool) -> Value:
