@@ -99,7 +99,11 @@ class TestUnion:
             two.goes()
             until(lambda: app.signed(common) == 0 and pools.status()["two"]["state"] == "down", "it is down")
             assert app.find(*labelled("alone")) == ()
-            assert app.signed(key) in (RV.CKR_KEY_HANDLE_INVALID, RV.CKR_OBJECT_HANDLE_INVALID, RV.CKR_TOKEN_NOT_PRESENT)
+            assert app.signed(key) in (
+                RV.CKR_KEY_HANDLE_INVALID,
+                RV.CKR_OBJECT_HANDLE_INVALID,
+                RV.CKR_TOKEN_NOT_PRESENT,
+            )
             two.comes_back()
             until(pools.is_up, "it is back")
             until(lambda: app.signed(key) == RV.CKR_OK, "the key is used again")
@@ -181,7 +185,9 @@ class TestNames:
             names = app.find()
             assert sorted(other.find()) == sorted(names)
             pools.members[0].goes()
-            until(lambda: pools.status()["one"]["state"] == "down" or not other.signed(other.object("rsa")), "it is down")
+            until(
+                lambda: pools.status()["one"]["state"] == "down" or not other.signed(other.object("rsa")), "it is down"
+            )
             assert set(app.find()) == set(names)
         assert pools.daemon.stop() == 0
         for each in pools.members:
