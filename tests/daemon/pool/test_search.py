@@ -92,7 +92,7 @@ class TestUnion:
 
     def test_what_one_alone_has_goes_with_it(self, pool):
         pools = pool(deadline=20)
-        one, two = pools.members
+        _, two = pools.members
         key_pair(pools, 2, "alone")
         with App(pools.daemon) as app:
             key, common = app.object("alone"), app.object("rsa")
