@@ -425,6 +425,14 @@ class PoolContext:
         for lane in self.lanes.values():
             lane.forget_login()
 
+    def forget_lost_login(self) -> bool:
+        """Tell whether somebody was logged in and is not any more: the PIN was not kept, and those who were given it are gone."""
+        login = self.login
+        if login is None or login.can_be_repeated or any(lane.login is login for lane in self.lanes.values()):
+            return False
+        self.logged_out()
+        return True
+
     def objects_changed(self) -> None:
         """Note that what was listed may not be all."""
         for lane in self.lanes.values():

@@ -42,11 +42,15 @@ async def _login(context: PoolContext, call: PoolCall) -> Reply:
     if isinstance(pin, Null) and user_type == CKU_USER and not name and (own := context.pool.own_pin()) is not None:
         pin, is_own = own, True
 
+    # A member that has refused this PIN is not shown it again.
+    digest = context.pool.digest(Login(user_type, pin, user_name, is_own=is_own))
+    only = [member for member in context.pool.members if digest not in member.refused]
+
     def translate(_: Lane) -> Translated:
         return encode_request(row, (user_type, pin, *name))
 
     lane, reply = await serve(
-        context, call, (), translate, replay=Replay.NEVER, is_bound=user_type == CKU_CONTEXT_SPECIFIC
+        context, call, (), translate, replay=Replay.NEVER, only=only, is_bound=user_type == CKU_CONTEXT_SPECIFIC
     )
     if lane is None:
         return reply

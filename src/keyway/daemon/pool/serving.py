@@ -145,7 +145,8 @@ async def serve(
     is_bound = is_bound or WAYS.get(number) in OF_OPERATIONS
     # A call of an operation that nobody has seen begin can't be made after what was before it.
     is_whole = WAYS.get(number) is not Way.OPERATION or bool(call.frame[2] & Flags.FUSED)
-    tried = set() if only is None else {each.name for each in context.pool.members if each not in only}
+    barred = set() if only is None else {each.name for each in context.pool.members if each not in only}
+    tried = barred.copy()
     same = 0
     again: Member | None = None
     failed: Member | None = None
@@ -156,6 +157,15 @@ async def serve(
         # What was destroyed by an attempt that was never answered is not there any more.
         is_gone = is_unknown and replay is Replay.REMOVAL and reply.rv in _OF_OBJECTS
         return lane, Reply((0, number, 0, 0, 0, RV.CKR_OK), b"") if is_gone else reply
+
+    def goes_on_without_login() -> bool:
+        if not context.forget_lost_login():
+            return False
+        if names:
+            raise Unserved(RV.CKR_USER_NOT_LOGGED_IN)
+        tried.clear()
+        tried.update(barred)
+        return True
 
     while True:
         lane: Lane | None = None
@@ -170,6 +180,8 @@ async def serve(
         else:
             chosen = again or _choose(context, session, names, tried, is_bound)
             if chosen is None:
+                if goes_on_without_login():
+                    continue
                 if last is not None:
                     return done(*last)
                 context.pool.wanted()
@@ -214,6 +226,7 @@ async def serve(
                 # The pool's own matter: another member may be ready for the call.
                 signal = Signal.BUSY
                 same += 1
+        has_others = _others(context, session, names, tried | {member.name}, is_bound)
         step = next_step(
             signal,
             replay if was_sent else Replay.AGAIN,
@@ -221,7 +234,7 @@ async def serve(
                 was_sent=was_sent,
                 is_replayable=session.journal.is_complete if is_bound and session.operations else is_whole,
                 same=same,
-                others_left=_others(context, session, names, tried | {member.name}, is_bound),
+                others_left=has_others,
                 is_known=is_known,
                 in_time=monotonic() < until,
                 has_rv=reply is not None,
@@ -237,6 +250,8 @@ async def serve(
                 raise OperationLost
             if was_sent and replay is Replay.NEVER:
                 raise Unserved(RV.CKR_DEVICE_ERROR)
+            if last is None and goes_on_without_login():
+                continue
             if last is not None and monotonic() < until:
                 return done(*last)
             raise Unserved(unserved(session, number))
@@ -369,12 +384,10 @@ def _may_serve(context: PoolContext, session: PoolSession, member: Member, names
         is_here = lane is not None and lane.directory.handle(name) is not None
         if name in context.objects and not is_here and _is_somewhere(context, name):
             return False
-    if lane is None:
-        return True
     login = context.login
-    if login is not None and lane.login is not login and (lane.refused is login or not login.can_be_repeated):
+    if login is not None and not login.can_be_repeated and (lane is None or lane.login is not login):
         return False
-    return session.handle not in lane.stuck
+    return lane is None or (session.handle not in lane.stuck and (login is None or lane.refused is not login))
 
 
 def _is_somewhere(context: PoolContext, name: int) -> bool:
