@@ -25,13 +25,16 @@ SOAK_SECONDS ?= 3600
 BENCH ?=
 
 
-.PHONY: help demo test soak lint bench build musl docs format clean
+.PHONY: help demo demo-ipsec test soak lint bench build musl docs format clean
 
 help: ## Show this text
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: .system-demo .venv/.installed .native ## See a token used through the gateway, and two HSMs as one that break meanwhile
 	@$(BIN)/keyway run --token demo -- $(BIN)/python demo/demo.py
+
+demo-ipsec: .system-demo-ipsec .venv/.installed .native ## See an IPsec tunnel whose keys are in HSMs, and what breaks under it (root)
+	@$(BIN)/python demo/ipsec.py
 
 test: .system-test .venv/.developer .native ## Run every test, Rust and Python
 	@cargo test $(CARGO_FLAGS) --workspace || { echo "keyway: once more, to tell a defect from a busy machine" >&2; cargo test $(CARGO_FLAGS) --workspace; }
@@ -71,7 +74,7 @@ clean: ## Remove everything that was built or installed here
 	find src spec tests bench demo -name __pycache__ -prune -exec rm -rf {} +
 
 
-.PHONY: .system-build .system-demo .system-test .rust .native
+.PHONY: .system-build .system-demo .system-demo-ipsec .system-test .rust .native
 
 .system-build:
 	@$(APT) packaging/apt/build.txt
@@ -79,8 +82,11 @@ clean: ## Remove everything that was built or installed here
 .system-demo:
 	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt
 
+.system-demo-ipsec:
+	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt packaging/apt/ipsec.txt
+
 .system-test:
-	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt packaging/apt/test.txt $(wildcard tests/*/apt.txt)
+	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt packaging/apt/test.txt packaging/apt/ipsec.txt $(wildcard tests/*/apt.txt)
 
 .rust:
 	@command -v cargo >/dev/null || { echo "keyway: no Rust toolchain; see https://rustup.rs" >&2; exit 1; }

@@ -44,17 +44,23 @@ that is wrong with file, line and key. An unknown key is an error. Only `[backen
 
 def emit(_spec: model.Spec) -> dict[str, str]:
     """The page, by its path."""
-    sections = [_section(field) for field in dataclasses.fields(options.Config)]
+    sections = [_field(field) for field in dataclasses.fields(options.Config)]
     return {"docs/reference/configuration.md": "\n".join([HEAD, *sections])}
 
 
-def _section(field: dataclasses.Field[Any]) -> str:
-    """A heading, what the section is for, and a table of its options."""
+def _field(field: dataclasses.Field[Any]) -> str:
+    """The section, or sections, that a field of the configuration stands for."""
     # [backend.NAME] and [token.NAME] may be there several times, under the plural of their name in the code.
     several = get_origin(field.type) is MappingProxyType
     kind: Any = next(each for each in (field.type, *get_args(field.type)) if dataclasses.is_dataclass(each))
     title = f"[{field.name.removesuffix('s').replace('_', '.')}.NAME]" if several else f"[{field.name}]"
-    rows = [_row(each) for each in sorted(dataclasses.fields(kind), key=lambda each: each.name in _LAST)]
+    return section(title, kind)
+
+
+def section(title: str, kind: Any) -> str:
+    """A heading, what the section is for, and a table of its options."""
+    last = _LAST if issubclass(kind, options.TlsOptions) else set()
+    rows = [_row(each) for each in sorted(dataclasses.fields(kind), key=lambda each: each.name in last)]
     table = ["| key | type | default | |", "|---|---|---|---|", *rows]
     return "\n".join([f"## `{title}`", "", kind.__doc__, "", *table, ""])
 

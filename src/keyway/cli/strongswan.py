@@ -94,10 +94,10 @@ def check(
     else:
         for each in found:
             click.echo(f"{each.weight}: {each.where}: {each.what} [{each.code}]")
-        if not found:
-            click.echo(f"{config}: nothing is wrong")
     if any(each.weight is Weight.ERROR for each in found):
         raise click.exceptions.Exit(1)
+    if not as_json:
+        click.echo(f"{config}: good: {len(references)} reference(s) to keys and certificates")
 
 
 @strongswan.command()
