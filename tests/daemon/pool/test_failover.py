@@ -8,7 +8,7 @@ from tests.daemon.pool.app import READ, RSA, App
 from tests.daemon.pool.members import Pools, signal_to
 from tests.daemon.pool.tokens import pool as section
 
-from keyway.cryptoki import RV, Mechanism, Null
+from keyway.cryptoki import RV, Mechanism, Null, SlotInfo, stripped
 from keyway.cryptoki.constants import CKF_TOKEN_PRESENT, CKM_SHA256, CKO_PUBLIC_KEY
 
 FAILOVER, BALANCE, SINGLE, RESERVE, ONE = range(5)
@@ -373,7 +373,9 @@ class TestAllMembersAreGone:
                 assert 0 not in app.slots(present=True)
                 assert 0 in app.slots(present=False)
                 (info,) = app.good("C_GetSlotInfo", True, target=0)
+                assert isinstance(info, SlotInfo)
                 assert not info.flags & CKF_TOKEN_PRESENT
+                assert stripped(info.slot_description) == b"vault"
                 assert app.call("C_GetTokenInfo", True, target=0)[0] == RV.CKR_TOKEN_NOT_PRESENT
                 assert app.call("C_OpenSession", READ, 1, target=0)[0] == RV.CKR_TOKEN_NOT_PRESENT
                 one.comes_back()
