@@ -3,7 +3,8 @@
 import os
 import shutil
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class Member:
     Attributes:
         name: The backend's name.
         section: Its [backend] section.
+        module: The module in front of the token.
+        environment: What that needs.
         uri: Its line in the members of a pool.
     """
 
@@ -40,14 +43,15 @@ class Member:
         shutil.copytree(original(made), self.tokens, dirs_exist_ok=True)
         self.folder = home / f"told-{name}"
         self.folder.mkdir()
-        environment = {
+        self.module = passthrough
+        self.environment = {
             "SOFTHSM2_CONF": self.conf,
             "PASSTHROUGH_MODULE": softhsm_module(),
             "PASSTHROUGH_FOLDER": self.folder,
             "PASSTHROUGH_VERSION": options.pop("version", "2.40"),
             "PASSTHROUGH_WRAP": options.pop("wrap", ""),
         }
-        told = ", ".join(f'{key} = "{value}"' for key, value in environment.items())
+        told = ", ".join(f'{key} = "{value}"' for key, value in self.environment.items())
         settings = {"module": f'"{passthrough}"', "environment": f"{{ {told} }}", "spares": 0, **options}
         lines = (f"[backend.{name}]", *(f"{key} = {value}" for key, value in settings.items()), "")
         self.section = "\n".join(lines)
@@ -139,12 +143,18 @@ class Member:
         self._frozen |= self._signal(signal.SIGSTOP)
 
     def _signal(self, number: int, which: set[int] | None = None) -> set[int]:
-        with (self.folder / "writing").open("w") as file:
-            flock(file, LOCK_EX)
+        with self.at_rest():
             hosts = self.hosts() if which is None else self.hosts() & which
             for pid in hosts:
                 signal_to(pid, number)
         return hosts
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Let nobody write the token meanwhile."""
+        with (self.folder / "writing").open("w") as file:
+            flock(file, LOCK_EX)
+            yield
 
     def goes(self) -> None:
         """Let it be gone, and all attempts to reach it fail."""
