@@ -7,7 +7,7 @@ from tests.api.running import PIN, SO_PIN, Caller, RunningApi
 from tests.daemon.harness import RunningDaemon, softhsm
 
 LOG = '[log]\nformat = "json"\nlevel = "debug"\n'
-API = '[api]\naddress = "tcp://127.0.0.1:0"\nanonymous = "all"\n'
+API = '[limits]\ndrain = 0.2\n[api]\naddress = "tcp://127.0.0.1:0"\nanonymous = "all"\n'
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from keyway.config.locate import module_library, softhsm_module
 
 COMMANDS = (
-    "agent", "check", "drain", "forward", "module", "p11-kit-server", "pool", "reload", "remote", "resume", "run", "serve", "slots", "status", "top", "trace",
+    "agent", "api", "cert", "check", "csr", "drain", "forward", "key", "module", "p11-kit-server", "pool", "reload", "remote", "resume", "run", "serve", "slots", "status", "strongswan", "token", "top", "trace",
     "up",
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def test_an_unknown_command(keyway):
 
 def test_the_reference_names_all_commands():
     page = (Path(__file__).resolve().parents[2] / "docs/reference/commands.md").read_text()
-    assert sorted(re.findall(r"^\| `keyway ([\w-]+)` \|", page, re.MULTILINE)) == list(COMMANDS)
+    assert sorted(set(re.findall(r"^\| `keyway ([\w-]+)[` ]", page, re.MULTILINE))) == list(COMMANDS)
 
 
 def test_module(keyway):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from http import HTTPStatus
 from re import findall
@@ -42,7 +43,7 @@ def document(version: str) -> dict[str, Any]:
     for route in ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     paths["/v1/openapi.json"] = {"get": _own()}
-    return {
+    made = {
         "openapi": "3.1.0",
         "info": {
             "title": "Keyway provisioning",
@@ -63,6 +64,9 @@ def document(version: str) -> dict[str, Any]:
             },
         },
     }
+    # As whoever reads the JSON gets it: with lists in place of tuples.
+    told: dict[str, Any] = json.loads(json.dumps(made))
+    return told
 
 
 def _operation(route: Route) -> dict[str, Any]:
