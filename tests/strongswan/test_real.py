@@ -114,7 +114,8 @@ def starter(gateway: Gateway, home: Path) -> Iterator[tuple[tuple[str, ...], Cal
         f"charon {{\n  plugins {{\n    stroke {{\n      secrets_file = {home}/ipsec/ipsec.secrets\n    }}\n  }}\n}}\n"
     )
     base = BASE.format(plugins=f"{PLUGINS} stroke", home=home / "started", module=home / "ipsec" / "strongswan.conf")
-    (home / "started").mkdir()
+    (home / "started").mkdir(exist_ok=True)
+    (home / "started" / "log").unlink(missing_ok=True)
     conf.write_text(base + stroke)
     script = f"mount -t tmpfs none /run && exec {STARTER} --nofork --conf {home}/ipsec/ipsec.conf"
     process = subprocess.Popen(
