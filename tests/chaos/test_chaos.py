@@ -27,13 +27,15 @@ GAP = 150
 @pytest.mark.parametrize(("policy", "struck"), [("balance", len(MEMBERS)), ("failover", 1)])
 def test_nothing_fails(pool, policy, struck):
     # Where there is an order all calls are at the first member: it is the one that is worth striking.
+    # That takes longer, since all of them are then, so half of the blows are enough.
+    step = 2 if policy == "failover" and not SOAK else 1
     pools = pool(*MEMBERS, policy=f'"{policy}"', deadline=DEADLINE, more="[limits]\ndrain = 0\n")
     end = time.monotonic() + SOAK / 2
     seed = SEED
     while True:
         tell(f"CHAOS_SEED={seed} repeats this schedule ({policy})")
         try:
-            weather(pools, schedule(seed, struck, rounds=1, gap=GAP), seed)
+            weather(pools, schedule(seed, struck, rounds=1, gap=GAP)[::step], seed)
         except BaseException:
             tell("\n".join(pools.daemon.log().splitlines()[-200:]))
             raise

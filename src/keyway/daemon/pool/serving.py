@@ -57,6 +57,9 @@ _LISTED_FOR: Final = 0.5
 """Seconds for which a name that is not among what was listed is not looked for again."""
 _BACK_OFF: Final = 0.05
 """Seconds before a busy member is asked once more."""
+_LEAVING: Final = frozenset({Signal.LOST, Signal.BUSY})
+"""What may leave an operation behind: a module that has not reached its token may not have ended what the call began, though the standard says
+so. In a session of that kind nothing can be begun any more."""
 _OF_SESSIONS: Final = frozenset({RV.CKR_SESSION_HANDLE_INVALID, RV.CKR_SESSION_CLOSED})
 _OF_OBJECTS: Final = frozenset(
     {
@@ -145,6 +148,7 @@ async def serve(
     is_bound = is_bound or WAYS.get(number) in OF_OPERATIONS
     # A call of an operation that nobody has seen begin can't be made after what was before it.
     is_whole = WAYS.get(number) is not Way.OPERATION or bool(call.frame[2] & Flags.FUSED)
+    begins = WAYS.get(number) is Way.BEGIN or bool(call.frame[2] & Flags.FUSED)
     barred = set() if only is None else {each.name for each in context.pool.members if each not in only}
     tried = barred.copy()
     same = 0
@@ -255,6 +259,8 @@ async def serve(
             if last is not None and monotonic() < until:
                 return done(*last)
             raise Unserved(unserved(session, number))
+        if reply is not None and lane is not None and begins and session.bound is not lane and signal in _LEAVING:
+            _leave(context, lane, session)
         if signal is Signal.BUSY:
             await asyncio.sleep(_BACK_OFF)
         if step is Step.SAME:
@@ -405,6 +411,12 @@ def _is_known(context: PoolContext, lane: Lane, names: Collection[int], rv: int)
     if rv == RV.CKR_USER_NOT_LOGGED_IN:
         return context.login is not None and lane.login is context.login and context.login.can_be_repeated
     return rv in _OF_OBJECTS and bool(names) and _has(lane, names)
+
+
+def _leave(context: PoolContext, lane: Lane, session: PoolSession) -> None:
+    """Have a session opened anew on a lane where a call has failed, unless objects would go with it."""
+    if not session.objects:
+        context.drop(lane, session.handle)
 
 
 def _rebuild(context: PoolContext, lane: Lane, session: PoolSession, names: Collection[int], rv: int) -> None:
