@@ -11,7 +11,8 @@ from keyway.cryptoki.constants import CKU_CONTEXT_SPECIFIC, CKU_USER
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.login import Login
-from keyway.daemon.pool.serving import Translated, arguments, everywhere, log_in, prepare, serve
+from keyway.daemon.pool.preparing import Translated, arguments, everywhere, log_in, prepare
+from keyway.daemon.pool.serving import serve
 from keyway.daemon.pool.session import PoolCall
 from keyway.gateway.pool.replay import Replay
 from keyway.wire.codec import encode_request

@@ -15,7 +15,8 @@ from keyway.daemon.pool.errors import Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
 from keyway.daemon.pool.naming import list_anew, named
-from keyway.daemon.pool.serving import arguments, everywhere, names_in, prepare, serve, translated
+from keyway.daemon.pool.preparing import arguments, everywhere, names_in, prepare, translated
+from keyway.daemon.pool.serving import serve
 from keyway.daemon.pool.session import PoolCall
 from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
 from keyway.gateway.pool.replay import Replay

@@ -29,7 +29,7 @@ from keyway.daemon.pool.login import Login
 from keyway.daemon.pool.mechanisms import ask_mechanisms
 from keyway.daemon.pool.member import Member
 from keyway.daemon.pool.names import HOME
-from keyway.daemon.pool.serving import prepare
+from keyway.daemon.pool.preparing import prepare
 from keyway.daemon.pool.session import PoolSession, call_name
 from keyway.daemon.pool.stream import PoolStream
 from keyway.daemon.pool.tokens import slot_info, token_info

@@ -11,7 +11,8 @@ from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.errors import Overdue, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, find, found, list_objects
-from keyway.daemon.pool.serving import Translated, arguments, everywhere, prepare, serve, unserved, within
+from keyway.daemon.pool.preparing import Translated, arguments, everywhere, prepare, within
+from keyway.daemon.pool.serving import serve, unserved
 from keyway.daemon.pool.session import PoolCall
 from keyway.wire.ahead import ReadAhead, decode_read_ahead, encode_read_ahead
 from keyway.wire.codec import decode_fused, encode_reply, encode_request

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from keyway.cryptoki import RV, call_named
 from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.lane import Lane, Reply
-from keyway.daemon.pool.serving import Translated, arguments, serve
+from keyway.daemon.pool.preparing import Translated, arguments
+from keyway.daemon.pool.serving import serve
 from keyway.daemon.pool.session import PoolCall, PoolSession
 from keyway.wire.codec import encode_request
 from keyway.wire.header import Flags

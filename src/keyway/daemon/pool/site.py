@@ -32,7 +32,7 @@ from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused, search
 from keyway.daemon.pool.naming import list_anew
-from keyway.daemon.pool.serving import prepare
+from keyway.daemon.pool.preparing import prepare
 from keyway.gateway.pool.signals import Signal, classify
 from keyway.wire.codec import decode_reply
 from keyway.wire.errors import WireError

@@ -12,7 +12,7 @@ from keyway.daemon.link import LinkLost
 from keyway.daemon.pool.errors import Lacking, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
-from keyway.daemon.pool.serving import arguments, prepare
+from keyway.daemon.pool.preparing import arguments, prepare
 from keyway.daemon.pool.session import PoolCall
 from keyway.gateway.answers import slot_list
 from keyway.gateway.pool import merge

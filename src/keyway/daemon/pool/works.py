@@ -11,7 +11,8 @@ from keyway.daemon.pool import logins, objects, searches, sessions, tokens
 from keyway.daemon.pool.errors import OperationLost, Unserved
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
-from keyway.daemon.pool.serving import arguments, names_in, serve, sole_holder, translated
+from keyway.daemon.pool.preparing import arguments, names_in, translated
+from keyway.daemon.pool.serving import serve, sole_holder
 from keyway.daemon.pool.session import PoolCall
 from keyway.daemon.pool.ways import OF_OPERATIONS, WAYS, Way
 from keyway.gateway.pool.replay import UNREPEATABLE, Replay, is_repeatable

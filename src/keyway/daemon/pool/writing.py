@@ -15,7 +15,8 @@ from keyway.daemon.pool.errors import Lacking
 from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import Refused
 from keyway.daemon.pool.naming import named
-from keyway.daemon.pool.serving import names_in, serve, translated
+from keyway.daemon.pool.preparing import names_in, translated
+from keyway.daemon.pool.serving import serve
 from keyway.daemon.pool.session import PoolCall
 from keyway.daemon.pool.site import Site
 from keyway.gateway.pool import copying
