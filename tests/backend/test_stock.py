@@ -92,7 +92,7 @@ def test_a_spare_that_is_taken_as_soon_as_it_is_there_is_replaced():
         await taking
         goes_on.release()
         await begun.acquire()
-        while not stock.spares:
+        while not stock.spares:  # noqa: ASYNC110
             await asyncio.sleep(0)
         filling.cancel()
 
