@@ -101,7 +101,7 @@ class TestRequests:
         assert (frame.header.id, frame.header.call, frame.body) == (id_, number, b"")
         return frame.header.rv
 
-    @pytest.mark.parametrize("number", [0, 4, 69, 70, 105, 500, 0x3FFF, 0x4002, 0xFFFF])
+    @pytest.mark.parametrize("number", [0, 4, 69, 70, 105, 500, 0x3FFF, 0x4006, 0xFFFF])
     def test_an_unknown_call(self, client, number):
         assert self.rv(client, number) == RV.CKR_FUNCTION_NOT_SUPPORTED
 
