@@ -485,7 +485,7 @@ class PoolContext:
     def _end(self) -> None:
         self.logged_out()
         for lane in list(self.lanes.values()):
-            lane.end(self.pool.ending)
+            lane.end(_ENDS_WORK if lane.is_writing else self.pool.ending)
         self.sessions.clear()
         self.objects.clear()
 
