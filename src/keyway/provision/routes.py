@@ -17,8 +17,10 @@ from keyway.provision.problems import Problem
 from keyway.provision.references import KeyRef, TokenRef
 from keyway.provision.service import Service, UserPin
 
-__all__ = ["MAX_FINGERPRINT", "ROUTES", "Answer", "Asked", "Places", "Route", "find_route"]
+__all__ = ["COMPATIBLE", "MAX_FINGERPRINT", "ROUTES", "Answer", "Asked", "Places", "Route", "find_route"]
 
+COMPATIBLE: Final = "/pkcs11/"
+"""What the paths of the compatible API begin with."""
 MAX_FINGERPRINT: Final = 64
 """Hexadecimal digits of a certificate's SHA-256."""
 
@@ -120,7 +122,7 @@ class Route:
     @property
     def is_compatible(self) -> bool:
         """Whether it belongs to the compatible API."""
-        return self.path.startswith("/pkcs11/")
+        return self.path.startswith(COMPATIBLE)
 
 
 async def _csr(places: Places, asked: Asked) -> Answer:

@@ -15,6 +15,7 @@ from keyway.provision import keys, stored, tokens
 from keyway.provision.certificates import check, read_certificates
 from keyway.provision.keytypes import parse_key_type, parse_usages, type_of
 from keyway.provision.labels import object_id, object_label, token_label
+from keyway.provision.locks import Locks
 from keyway.provision.logins import APPLICATION, Desk, Logins
 from keyway.provision.models import (
     CertificateAnswer,
@@ -91,7 +92,7 @@ class Service:
         self._now = now
         self._logins = Logins(address)
         self._initializing = asyncio.Lock()
-        self._changing: dict[bytes, asyncio.Lock] = {}
+        self._changing = Locks()
 
     def close(self) -> None:
         """End all contexts."""
@@ -322,9 +323,7 @@ class Service:
     @asynccontextmanager
     async def _changes(self, desk: Desk) -> AsyncIterator[None]:
         """Let nobody else in this process change the same token meanwhile."""
-        name = desk.token.label + desk.token.serial_number
-        lock = self._changing.setdefault(name, asyncio.Lock())
-        async with lock:
+        async with self._changing.hold(desk.token.label + desk.token.serial_number):
             yield
 
     def _user_pin(self, given: UserPin, label: str) -> Pin | None:
