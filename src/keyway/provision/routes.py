@@ -385,6 +385,7 @@ ROUTES: Final = (
 )
 """Every route but that of the OpenAPI document itself."""
 
+_EXACT: Final = {(route.method, route.path): route for route in ROUTES if "{" not in route.path}
 _SPLIT: Final = tuple((route, route.path.split("/")) for route in ROUTES)
 
 
@@ -398,6 +399,8 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     Raises:
         Problem: `not-found`, `method-not-allowed` or `bad-reference`.
     """
+    if (exact := _EXACT.get((method, path))) is not None:
+        return exact, {}
     parts = path.split("/")
     allowed: list[str] = []
     for route, pattern in _SPLIT:

@@ -207,6 +207,12 @@ def _evidence(request: web.BaseRequest) -> Evidence:
 async def _body(request: web.BaseRequest, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise Problem("body-too-large", f"{limit} bytes at most")
+    if request.content.is_eof():
+        # It has come with the headers, as most do.
+        data = request.content.read_nowait()
+        if len(data) > limit:
+            raise Problem("body-too-large", f"{limit} bytes at most")
+        return data
     read = bytearray()
     try:
         async with asyncio.timeout(SILENCE):

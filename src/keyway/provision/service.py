@@ -13,7 +13,7 @@ from cryptography import x509
 from keyway.cryptoki import CkError, stripped
 from keyway.provision import keys, stored, tokens
 from keyway.provision.certificates import check, read_certificates
-from keyway.provision.keytypes import parse_key_type, parse_usages, type_of
+from keyway.provision.keytypes import parse_key_type, parse_usages
 from keyway.provision.labels import object_id, object_label, token_label
 from keyway.provision.locks import Locks
 from keyway.provision.logins import APPLICATION, Desk, Logins
@@ -218,7 +218,7 @@ class Service:
             return await _with_pair(desk, key, lambda pair: made(desk, pair))
 
         async def made(desk: Desk, pair: KeyPair) -> CsrAnswer:
-            unsigned = draft(subject, extensions, pair.key, scheme_of(pair.key, asked.padding, asked.hash))
+            unsigned = draft(subject, extensions, pair.key, scheme_of(pair.type, asked.padding, asked.hash))
             return CsrAnswer(pem=await _sign(desk, pair, unsigned), public_key_thumbprint=thumbprint_of(pair.key))
 
         return await self._on(ref, pin, work)
@@ -235,9 +235,9 @@ class Service:
             return await _with_pair(desk, key, lambda pair: made(desk, pair))
 
         async def made(desk: Desk, pair: KeyPair) -> str:
-            if type_of(pair.key) != kind.name:
-                raise Problem("key-exists-with-other-type", f"{label!r} is {type_of(pair.key)}, not {kind.name}")
-            return await _sign(desk, pair, draft(subject, Extensions(), pair.key, scheme_of(pair.key)))
+            if pair.type != kind.name:
+                raise Problem("key-exists-with-other-type", f"{label!r} is {pair.type}, not {kind.name}")
+            return await _sign(desk, pair, draft(subject, Extensions(), pair.key, scheme_of(pair.type)))
 
         try:
             return await self._on(ref, pin, work)
