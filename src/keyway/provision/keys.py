@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
@@ -52,7 +52,6 @@ class KeyPair:
         label: CKA_LABEL.
         id: CKA_ID.
         key: The public key.
-        type: The name of its type.
     """
 
     private: int
@@ -60,10 +59,6 @@ class KeyPair:
     label: str
     id: bytes
     key: PublicKey
-    type: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "type", type_of(self.key))
 
 
 def id_of(label: str) -> bytes:
@@ -184,8 +179,8 @@ async def create_pair(
         if problem.code != "key-missing":
             raise
     else:
-        if pair.type != kind.name:
-            raise Problem("key-exists-with-other-type", f"{label!r} is {pair.type}, not {kind.name}")
+        if type_of(pair.key) != kind.name:
+            raise Problem("key-exists-with-other-type", f"{label!r} is {type_of(pair.key)}, not {kind.name}")
         return pair, False
     id_ = id_ or id_of(label)
     if not shares_id and await session.find(*_wanted(CKO_PRIVATE_KEY, None, id_)):
@@ -251,7 +246,7 @@ def answer_of(pair: KeyPair) -> KeyAnswer:
     return KeyAnswer(
         label=pair.label,
         id=pair.id.hex(),
-        type=pair.type,
+        type=type_of(pair.key),
         public_key_pem=pem_of(pair.key),
         public_key_jwk=jwk_of(pair.key),
         thumbprint=thumbprint_of(pair.key),
