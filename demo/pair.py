@@ -20,7 +20,7 @@ from stage import StepError
 __all__ = ["HSMS", "Gateway"]
 
 HSMS: Final = ("hsm-a", "hsm-b")
-DEADLINE: Final = 20.0
+DEADLINE: Final = 60.0
 """Seconds that anything may take which is waited for."""
 
 _HSM: Final = """\

@@ -73,6 +73,32 @@ def test_a_daemon_without_descriptors_goes_on_to_start_spares():
     run(scenario)
 
 
+def test_a_spare_that_is_taken_as_soon_as_it_is_there_is_replaced():
+    async def scenario():
+        begun = asyncio.Semaphore(0)
+        goes_on = asyncio.Semaphore(0)
+
+        async def bring():
+            begun.release()
+            await goes_on.acquire()
+            return Fake()
+
+        stock = Stock(bring, 1, lambda _: None)
+        filling = asyncio.get_running_loop().create_task(stock.keep_filled())
+        await begun.acquire()
+        taking = asyncio.get_running_loop().create_task(stock.take())
+        await asyncio.sleep(0)
+        goes_on.release()
+        await taking
+        goes_on.release()
+        await begun.acquire()
+        while not stock.spares:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        filling.cancel()
+
+    run(scenario)
+
+
 class Slow:
     """Attempts that end when they are told to."""
 

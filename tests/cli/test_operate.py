@@ -5,8 +5,8 @@ import sys
 
 import pytest
 from tests.daemon.harness import DEADLINE, RunningDaemon, until
-from tests.daemon.pool.tokens import member, pool
-from tests.daemon.pool_control.operator import Operated
+from tests.daemon.pool.tokens import member
+from tests.daemon.pool_control.operator import Operated, pool
 from tests.daemon.pool_control.signer import RSA, begin, end
 from tests.daemon.raw import RawClient
 

@@ -11,8 +11,8 @@ import pytest
 from tests.authority import Authority
 from tests.daemon.conftest import LOG
 from tests.daemon.harness import backend, softhsm, until
-from tests.daemon.pool.tokens import member, pool
-from tests.daemon.pool_control.operator import Operated
+from tests.daemon.pool.tokens import member
+from tests.daemon.pool_control.operator import Operated, pool
 from tests.daemon.pool_control.signer import RSA, Signer, begin, end, sign
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import label_of, login, make, open_session, slot_of, slots
@@ -375,18 +375,18 @@ class TestOthers:
 
     def test_monitoring_comes_moves_and_goes(self, plain):
         gateway, section = plain
-        ports = [free_port() for _ in range(2)]
-        for port in ports:
-            gateway.reload(LOG, section, f'[metrics]\naddress = "tcp://127.0.0.1:{port}"\n')
-            assert get(port) == b"ok\n"
-        until(lambda: is_closed(ports[0]), "nobody listens there any more")
+        for host in ("127.0.0.1", "127.0.0.2"):
+            assert gateway.reload(LOG, section, f'[metrics]\naddress = "tcp://{host}:0"\n')["changes"]
+            assert get(monitors(gateway)[-1]) == b"ok\n"
+        first, second = monitors(gateway)
+        until(lambda: is_closed(first), "nobody listens there any more")
         gateway.reload(LOG, section)
-        until(lambda: is_closed(ports[1]), "nobody listens there any more")
+        until(lambda: is_closed(second), "nobody listens there any more")
 
     def test_offers(self, plain, home):
         gateway, section = plain
         authority = Authority(home)
-        offer = f'[offer.out]\nto = "tls://127.0.0.1:{free_port()}"\nca = "{authority.file}"\n{authority.issue("out").options}'
+        offer = f'[offer.out]\nto = "tls://127.0.0.1:1"\nca = "{authority.file}"\n{authority.issue("out").options}'
         assert gateway.reload(LOG, section, offer)["changes"] == ["offer out: added"]
         until(lambda: gateway.daemon.status()["offers"]["out"]["error"], "it was tried")
         assert gateway.reload(LOG, section, f"{offer}spares = 1\n")["changes"] == ["offer out: changed"]
@@ -404,19 +404,21 @@ class TestOthers:
         assert gateway.ask(STATUS)[0] == 0
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+def monitors(gateway) -> list[tuple[str, int]]:
+    """Where monitoring was answered so far, in their order."""
+    places = [entry["address"] for entry in gateway.daemon.events("listening") if entry["protocol"] == "http"]
+    return [(host, int(port)) for host, _, port in (place.removeprefix("tcp://").rpartition(":") for place in places)]
 
 
-def get(port: int) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=20) as answer:
+def get(place: tuple[str, int]) -> bytes:
+    host, port = place
+    with urllib.request.urlopen(f"http://{host}:{port}/health", timeout=20) as answer:
         return answer.read()
 
 
-def is_closed(port: int) -> bool:
+def is_closed(place: tuple[str, int]) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 20).close()
+        socket.create_connection(place, 20).close()
     except ConnectionRefusedError:
         return True
     return False

@@ -152,7 +152,10 @@ class Stock:
 
     async def _next(self) -> Stream:
         async with self._opening:
-            return self._pop() or await self._open()
+            if (spare := self._pop()) is not None:
+                self._low.set()  # It was put there after this was last set.
+                return spare
+            return await self._open()
 
     def _keep(self, attempt: asyncio.Task[Stream]) -> None:
         """Keep the stream of an attempt that nobody has waited for, for the next call."""

@@ -116,7 +116,7 @@ class SocketCarrier:
 
     def carry(self, request: Incoming) -> tuple[int, bytes]:
         """Have a request answered."""
-        answer = self._runner.run(self._dispatcher.answer(request, lambda _: "local"))
+        answer = self._runner.run(self._dispatcher.answer(request, "local"))
         return answer.status, answer.body
 
     def close(self) -> None:

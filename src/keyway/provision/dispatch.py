@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -18,6 +17,7 @@ import msgspec
 from keyway.observe.log import event
 from keyway.provision.compatible import Compatible, Defaults
 from keyway.provision.jsontext import parse_json
+from keyway.provision.locks import Locks
 from keyway.provision.models import Pin, convert
 from keyway.provision.openapi import document
 from keyway.provision.pins import PinBook
@@ -86,19 +86,19 @@ class Dispatcher:
         self._clock = clock
         self._openapi = json.dumps(document(version), indent=1).encode()
         self._remembered: Remembered[Outgoing] = Remembered(REMEMBERED, REMEMBERED_FOR)
-        self._running: dict[tuple[str, str], asyncio.Lock] = {}
+        self._running = Locks()
         # Requests hold PINs: what is kept of them tells nobody anything.
         self._digest_key: Final = token_bytes(32)
 
-    async def answer(self, request: Incoming, admit: Callable[[bool], str]) -> Outgoing:
+    async def answer(self, request: Incoming, caller: str) -> Outgoing:
         """Answer a request.
 
         Args:
             request: The request.
-            admit: Returns the name of the caller, or raises why it is not let in; told whether the compatible API was asked.
+            caller: Who asks, and has been let in.
         """
         try:
-            return await self._answer(request, admit)
+            return await self._answer(request, caller)
         except Problem as problem:
             return refusal(problem)
         except Exception as error:  # noqa: BLE001 (a defect: the caller gets an answer, the log its name)
@@ -106,9 +106,7 @@ class Dispatcher:
             event(logging.ERROR, "internal error", task="api", error=type(error).__name__, at=_place(error))
             return refusal(Problem("internal-error"))
 
-    async def _answer(self, request: Incoming, admit: Callable[[bool], str]) -> Outgoing:
-        # Who is not let in does not learn what there is.
-        caller = admit(request.path.startswith("/pkcs11/"))
+    async def _answer(self, request: Incoming, caller: str) -> Outgoing:
         if request.path == OPENAPI:
             if request.method not in ("GET", "HEAD"):
                 raise Problem("method-not-allowed", "there is GET")
@@ -124,18 +122,13 @@ class Dispatcher:
     ) -> Outgoing:
         digest = self._digest(request)
         # The second of two that come at the same time waits for the answer of the first.
-        lock = self._running.setdefault((caller, key), asyncio.Lock())
-        try:
-            async with lock:
-                known = self._remembered.recall(caller, key, digest, self._clock())
-                if known is not None:
-                    return known
-                answer = await self._run(route, values, request, caller)
-                self._remembered.note(caller, key, digest, answer, self._clock())
-                return answer
-        finally:
-            if not lock.locked():
-                self._running.pop((caller, key), None)
+        async with self._running.hold((caller, key)):
+            known = self._remembered.recall(caller, key, digest, self._clock())
+            if known is not None:
+                return known
+            answer = await self._run(route, values, request, caller)
+            self._remembered.note(caller, key, digest, answer, self._clock())
+            return answer
 
     def _digest(self, request: Incoming) -> bytes:
         parts = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ class KeyPair:
         label: CKA_LABEL.
         id: CKA_ID.
         key: The public key.
+        type: The name of its type.
     """
 
     private: int
@@ -59,6 +60,10 @@ class KeyPair:
     label: str
     id: bytes
     key: PublicKey
+    type: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "type", type_of(self.key))
 
 
 def id_of(label: str) -> bytes:
@@ -179,8 +184,8 @@ async def create_pair(
         if problem.code != "key-missing":
             raise
     else:
-        if type_of(pair.key) != kind.name:
-            raise Problem("key-exists-with-other-type", f"{label!r} is {type_of(pair.key)}, not {kind.name}")
+        if pair.type != kind.name:
+            raise Problem("key-exists-with-other-type", f"{label!r} is {pair.type}, not {kind.name}")
         return pair, False
     id_ = id_ or id_of(label)
     if not shares_id and await session.find(*_wanted(CKO_PRIVATE_KEY, None, id_)):
@@ -246,7 +251,7 @@ def answer_of(pair: KeyPair) -> KeyAnswer:
     return KeyAnswer(
         label=pair.label,
         id=pair.id.hex(),
-        type=type_of(pair.key),
+        type=pair.type,
         public_key_pem=pem_of(pair.key),
         public_key_jwk=jwk_of(pair.key),
         thumbprint=thumbprint_of(pair.key),

@@ -38,7 +38,7 @@ def object_label(text: str) -> str:
 def _label(text: str, limit: int, what: str) -> str:
     if not text:
         raise Problem("bad-label", f"the label of the {what} is empty")
-    if any(category(each) in ("Cc", "Cs") for each in text):
+    if not text.isprintable() and any(category(each) in ("Cc", "Cs") for each in text):
         raise Problem("bad-label", f"the label of the {what} holds a control character")
     if text != text.strip(" "):
         # Blanks are the padding of labels: nobody could tell whether they belong to it.

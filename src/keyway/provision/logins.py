@@ -13,6 +13,7 @@ from keyway.address import Address
 from keyway.cryptoki import RV, CkError, Null, TokenInfo, stripped
 from keyway.cryptoki.constants import CKF_PROTECTED_AUTHENTICATION_PATH, CKF_USER_PIN_INITIALIZED, CKU_USER
 from keyway.provision.keys import KeyPair
+from keyway.provision.locks import Locks
 from keyway.provision.problems import Problem
 from keyway.provision.references import TokenRef
 from keyway.provision.session import Context, ContextLost, Session, open_context
@@ -106,7 +107,7 @@ class Logins:
         # PINs are not kept, and what is kept can't be tried against guesses from elsewhere.
         self._key: Final = token_bytes(32)
         self._logins: dict[bytes, _Login] = {}
-        self._opening: dict[bytes, asyncio.Lock] = {}
+        self._opening = Locks()
         self._sweep: asyncio.TimerHandle | None = None
 
     async def use(
@@ -171,20 +172,22 @@ class Logins:
             self._sweep.cancel()
 
     async def _login(self, name: bytes, ref: TokenRef, pin: bytes | None) -> _Login:
-        lock = self._opening.setdefault(name, asyncio.Lock())
-        try:
-            async with lock:
-                login = self._logins.get(name)
-                if login is not None and not login.context.is_lost and not self._is_old(login):
-                    return login
-                if login is not None:
-                    self._drop(name, login)
+        login = self._kept(name)
+        if login is not None:
+            return login
+        async with self._opening.hold(name):
+            login = self._kept(name)
+            if login is None:
                 login = await self._open(ref, pin)
                 self._keep(name, login)
-                return login
-        finally:
-            if not lock.locked():
-                self._opening.pop(name, None)
+            return login
+
+    def _kept(self, name: bytes) -> _Login | None:
+        login = self._logins.get(name)
+        if login is not None and (login.context.is_lost or self._is_old(login)):
+            self._drop(name, login)
+            return None
+        return login
 
     async def _open(self, ref: TokenRef, pin: bytes | None) -> _Login:
         context = await open_context(self.address, APPLICATION)

@@ -68,7 +68,7 @@ HASHES: Final[Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512]] = {
 }
 PADDINGS: Final = ("pkcs1", "pss")
 
-_HASH_OF_CURVE: Final = {"secp256r1": "sha256", "secp384r1": "sha384", "secp521r1": "sha512"}
+_HASH_OF: Final = {"EC:prime256v1": "sha256", "EC:secp384r1": "sha384", "EC:secp521r1": "sha512"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +84,23 @@ class Scheme:
     hash: str = ""
 
 
-def scheme_of(key: PublicKey, padding_name: str = "", hash_name: str = "") -> Scheme:
+def scheme_of(kind: str, padding_name: str = "", hash_name: str = "") -> Scheme:
     """Return how a key signs.
 
     Args:
-        key: The key.
+        kind: Name of the key's type.
         padding_name: pkcs1 or pss; empty: pkcs1. For RSA only.
         hash_name: One of `HASHES`; empty: what fits the key.
 
     Raises:
         Problem: `bad-member`.
     """
-    if padding_name and not isinstance(key, rsa.RSAPublicKey):
+    if kind.startswith("rsa:"):
+        return Scheme(padding_name or "pkcs1", hash_name or "sha256")
+    if padding_name:
         raise Problem("bad-member", "padding is for RSA keys only")
-    match key:
-        case rsa.RSAPublicKey():
-            return Scheme(padding_name or "pkcs1", hash_name or "sha256")
-        case ec.EllipticCurvePublicKey():
-            return Scheme("ecdsa", hash_name or _HASH_OF_CURVE[key.curve.name])
+    if kind in _HASH_OF:
+        return Scheme("ecdsa", hash_name or _HASH_OF[kind])
     if hash_name:
         raise Problem("bad-member", "hash is not for Ed25519 keys")
     return Scheme("ed25519")

@@ -17,8 +17,10 @@ from keyway.provision.problems import Problem
 from keyway.provision.references import KeyRef, TokenRef
 from keyway.provision.service import Service, UserPin
 
-__all__ = ["MAX_FINGERPRINT", "ROUTES", "Answer", "Asked", "Places", "Route", "find_route"]
+__all__ = ["COMPATIBLE", "MAX_FINGERPRINT", "ROUTES", "Answer", "Asked", "Places", "Route", "find_route"]
 
+COMPATIBLE: Final = "/pkcs11/"
+"""What the paths of the compatible API begin with."""
 MAX_FINGERPRINT: Final = 64
 """Hexadecimal digits of a certificate's SHA-256."""
 
@@ -120,7 +122,7 @@ class Route:
     @property
     def is_compatible(self) -> bool:
         """Whether it belongs to the compatible API."""
-        return self.path.startswith("/pkcs11/")
+        return self.path.startswith(COMPATIBLE)
 
 
 async def _csr(places: Places, asked: Asked) -> Answer:
@@ -383,6 +385,7 @@ ROUTES: Final = (
 )
 """Every route but that of the OpenAPI document itself."""
 
+_EXACT: Final = {(route.method, route.path): route for route in ROUTES if "{" not in route.path}
 _SPLIT: Final = tuple((route, route.path.split("/")) for route in ROUTES)
 
 
@@ -396,6 +399,8 @@ def find_route(method: str, path: str) -> tuple[Route, dict[str, str]]:
     Raises:
         Problem: `not-found`, `method-not-allowed` or `bad-reference`.
     """
+    if (exact := _EXACT.get((method, path))) is not None:
+        return exact, {}
     parts = path.split("/")
     allowed: list[str] = []
     for route, pattern in _SPLIT:

@@ -17,6 +17,7 @@ from keyway.provision.bearers import Bearers
 from keyway.provision.callers import Evidence, Gate
 from keyway.provision.dispatch import Dispatcher, Incoming, Outgoing, refusal
 from keyway.provision.problems import Problem
+from keyway.provision.routes import COMPATIBLE
 from keyway.transport.accept import accept
 from keyway.transport.errors import AcceptError
 from keyway.transport.listen import bound_address, listen
@@ -133,15 +134,13 @@ class ApiServer:
         self._server.busy(request.protocol)
         self._running += 1
         self._idle.clear()
-        caller = "?"
-
-        def admit(is_compatible: bool) -> str:
-            nonlocal caller
-            caller = self._gate.admit(_evidence(request), self._bearers.known(), is_compatible=is_compatible)
-            return caller
-
+        caller = ""
         try:
-            answer = await self._answer(request, admit)
+            # Before its body is read: who is not let in need not send it.
+            caller = self._admit(request)
+            answer = await self._answer(request, caller)
+        except Problem as problem:
+            answer = refusal(problem)
         finally:
             self._running -= 1
             if self._running == 0:
@@ -167,23 +166,22 @@ class ApiServer:
             response.force_close()
         return response
 
-    async def _answer(self, request: web.BaseRequest, admit: Callable[[bool], str]) -> Outgoing:
-        try:
-            if self._running > self._options.requests:
-                raise Problem("overloaded")
-            path, _, query = request.raw_path.partition("?")
-            if not path.startswith("/"):
-                raise Problem("malformed-request", "the target must be a path")
-            # Before its body is read: who is not let in need not send it.
-            admit(path.startswith("/pkcs11/"))
-            if query:
-                raise Problem("malformed-request", "no path has a query")
-            body = await _body(request, self._options.body)
-        except Problem as problem:
-            return refusal(problem)
+    def _admit(self, request: web.BaseRequest) -> str:
+        if self._running > self._options.requests:
+            raise Problem("overloaded")
+        is_compatible = request.raw_path.startswith(COMPATIBLE)
+        return self._gate.admit(_evidence(request), self._bearers.known(), is_compatible=is_compatible)
+
+    async def _answer(self, request: web.BaseRequest, caller: str) -> Outgoing:
+        path, _, query = request.raw_path.partition("?")
+        if not path.startswith("/"):
+            raise Problem("malformed-request", "the target must be a path")
+        if query:
+            raise Problem("malformed-request", "no path has a query")
+        body = await _body(request, self._options.body)
         method = "GET" if request.method == "HEAD" else request.method
         headers = {name: request.headers[name] for name in _HEADERS if name in request.headers}
-        return await self._dispatcher.answer(Incoming(method, path, headers, body), admit)
+        return await self._dispatcher.answer(Incoming(method, path, headers, body), caller)
 
 
 _HEADERS: Final = ("content-type", "idempotency-key", "keyway-pin", "keyway-pin-ref")
@@ -209,6 +207,12 @@ def _evidence(request: web.BaseRequest) -> Evidence:
 async def _body(request: web.BaseRequest, limit: int) -> bytes:
     if (request.content_length or 0) > limit:
         raise Problem("body-too-large", f"{limit} bytes at most")
+    if request.content.is_eof():
+        # It has come with the headers, as most do.
+        data = request.content.read_nowait()
+        if len(data) > limit:
+            raise Problem("body-too-large", f"{limit} bytes at most")
+        return data
     read = bytearray()
     try:
         async with asyncio.timeout(SILENCE):

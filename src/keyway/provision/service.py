@@ -13,8 +13,9 @@ from cryptography import x509
 from keyway.cryptoki import CkError, stripped
 from keyway.provision import keys, stored, tokens
 from keyway.provision.certificates import check, read_certificates
-from keyway.provision.keytypes import parse_key_type, parse_usages, type_of
+from keyway.provision.keytypes import parse_key_type, parse_usages
 from keyway.provision.labels import object_id, object_label, token_label
+from keyway.provision.locks import Locks
 from keyway.provision.logins import APPLICATION, Desk, Logins
 from keyway.provision.models import (
     CertificateAnswer,
@@ -91,7 +92,7 @@ class Service:
         self._now = now
         self._logins = Logins(address)
         self._initializing = asyncio.Lock()
-        self._changing: dict[bytes, asyncio.Lock] = {}
+        self._changing = Locks()
 
     def close(self) -> None:
         """End all contexts."""
@@ -217,7 +218,7 @@ class Service:
             return await _with_pair(desk, key, lambda pair: made(desk, pair))
 
         async def made(desk: Desk, pair: KeyPair) -> CsrAnswer:
-            unsigned = draft(subject, extensions, pair.key, scheme_of(pair.key, asked.padding, asked.hash))
+            unsigned = draft(subject, extensions, pair.key, scheme_of(pair.type, asked.padding, asked.hash))
             return CsrAnswer(pem=await _sign(desk, pair, unsigned), public_key_thumbprint=thumbprint_of(pair.key))
 
         return await self._on(ref, pin, work)
@@ -234,9 +235,9 @@ class Service:
             return await _with_pair(desk, key, lambda pair: made(desk, pair))
 
         async def made(desk: Desk, pair: KeyPair) -> str:
-            if type_of(pair.key) != kind.name:
-                raise Problem("key-exists-with-other-type", f"{label!r} is {type_of(pair.key)}, not {kind.name}")
-            return await _sign(desk, pair, draft(subject, Extensions(), pair.key, scheme_of(pair.key)))
+            if pair.type != kind.name:
+                raise Problem("key-exists-with-other-type", f"{label!r} is {pair.type}, not {kind.name}")
+            return await _sign(desk, pair, draft(subject, Extensions(), pair.key, scheme_of(pair.type)))
 
         try:
             return await self._on(ref, pin, work)
@@ -322,9 +323,7 @@ class Service:
     @asynccontextmanager
     async def _changes(self, desk: Desk) -> AsyncIterator[None]:
         """Let nobody else in this process change the same token meanwhile."""
-        name = desk.token.label + desk.token.serial_number
-        lock = self._changing.setdefault(name, asyncio.Lock())
-        async with lock:
+        async with self._changing.hold(desk.token.label + desk.token.serial_number):
             yield
 
     def _user_pin(self, given: UserPin, label: str) -> Pin | None:

@@ -118,15 +118,21 @@ class _Connection(asyncio.Protocol):
         if self.lost or self._transport is None:
             raise ContextLost(self.lost or "not connected")
         id_ = next(self._ids)
-        waiting = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Frame] = loop.create_future()
         self._waiting[id_] = waiting
         self._transport.write(pack(Header(0, number, flags, id_, target, object_), body))
+        timer = loop.call_later(seconds, self._expire, id_)
         try:
-            async with asyncio.timeout(seconds):
-                frame: Frame = await waiting
-                return frame
+            return await waiting
         finally:
+            timer.cancel()
             self._waiting.pop(id_, None)
+
+    def _expire(self, id_: int) -> None:
+        waiting = self._waiting.get(id_)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(TimeoutError())
 
 
 class Context:

@@ -48,7 +48,7 @@ def checked(pool, home):
     """Starts a daemon with a pool, and gives what compares its members."""
 
     def begin(*members, **options):
-        pools = pool(*members, **options)
+        pools = pool(*members, **{"deadline": 60, **options})  # A busy machine is slow.
         gateway = Operated(pools.daemon, home)
         until(gateway.is_settled, "the members have been probed")
         for member in pools.members:

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 from tests.daemon.harness import until
-from tests.daemon.pool.tokens import member, pool
-from tests.daemon.pool_control.operator import Operated
+from tests.daemon.pool.tokens import member
+from tests.daemon.pool_control.operator import Operated, pool
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,20 @@ from typing import Any
 
 from tests.daemon.harness import DEADLINE, RunningDaemon
 from tests.daemon.pool.tokens import LABEL
+from tests.daemon.pool.tokens import pool as section
 
 from keyway.cli.client import Client
 from keyway.daemon.control_numbers import DRAIN, RELOAD, RESUME
+
+
+def pool(*members: str, **options: Any) -> str:
+    """Return the [token] section of a pool whose calls may take long: a busy machine is slow.
+
+    Args:
+        members: The backends' names, or whole URIs.
+        options: More options, in TOML.
+    """
+    return section(*members, **{"deadline": 60, **options})
 
 
 class Operated:

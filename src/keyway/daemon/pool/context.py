@@ -62,6 +62,8 @@ _FROZEN: Final = 256
 """After how many more calls that is tried again, if something came between."""
 _AVOIDED: Final = 10.0
 """Seconds for which a member that has not answered in time is avoided, unless the answer comes after all."""
+_ENDS_IDLE: Final = 1.0
+"""Seconds that a host has to end with which nothing was begun."""
 _ENDS_WORK: Final = 60.0
 """Seconds that a silent module has to end by itself when it may be writing its token: whoever kills it then may lose that."""
 
@@ -485,7 +487,7 @@ class PoolContext:
     def _end(self) -> None:
         self.logged_out()
         for lane in list(self.lanes.values()):
-            lane.end(self.pool.ending)
+            lane.end(_ENDS_WORK if lane.is_writing else self.pool.ending)
         self.sessions.clear()
         self.objects.clear()
 
@@ -548,7 +550,7 @@ async def open_lane(member: Member, owner: Any) -> Lane:
         raise BackendError(str(error) or "no answer") from error
     finally:
         if not lane.is_ready:
-            lane.end(_ENDS_WORK)
+            lane.end(_ENDS_IDLE)
 
 
 async def _counted(member: Member, opening: Awaitable[Stream]) -> Stream:

@@ -7,7 +7,7 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from keyway.cryptoki import CALLS, Target, Value, call_named
+from keyway.cryptoki import CALLS, RV, Target, Value, call_named
 from keyway.cryptoki import Call as CallRow
 from keyway.daemon.link import Frame, LinkLost
 from keyway.daemon.pool.errors import Overdue
@@ -15,7 +15,8 @@ from keyway.gateway.pool.directory import Directory
 from keyway.gateway.routes import TURNS
 from keyway.observe.metrics import Answered
 from keyway.wire.ahead import NEWS
-from keyway.wire.codec import encode_request
+from keyway.wire.codec import decode_reply, encode_request
+from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
@@ -266,6 +267,25 @@ class Lane(asyncio.Protocol):
         request = encode_request(row, values)
         return await self.ask(row.number, request.body, target, object_=request.object, limit=limit)
 
+    def values(self, row: CallRow, reply: Reply) -> tuple[Value, ...]:
+        """Return the values of a reply.
+
+        Args:
+            row: The call that it answers, one that tells something.
+            reply: The reply.
+
+        Raises:
+            LinkLost: They can't be read, or are missing. The other end is none that we can talk to, and cut off.
+        """
+        try:
+            values = decode_reply(row, reply.body)
+            if not values and reply.rv == RV.CKR_OK:
+                raise WireError("nothing is told")
+        except WireError:
+            self.distrust()
+            raise LinkLost from None
+        return values
+
     # From the loop
 
     def data_received(self, data: bytes) -> None:
@@ -285,14 +305,14 @@ class Lane(asyncio.Protocol):
             stop = at + HEADER_SIZE + frame[0]
             if stop > end:
                 if frame[0] > MAX_BODY:
-                    self._broken()
+                    self.distrust()
                     return
                 self._need = stop - at
                 break
             found = in_flight.pop(frame[3], None)
             if found is None:
                 if data[at:stop] != NEWS:
-                    self._broken()
+                    self.distrust()
                     return
                 self._owner.lane_news(self)
             elif type(found) is Ask:
@@ -371,7 +391,8 @@ class Lane(asyncio.Protocol):
         """Read from the client again."""
         self._owner.lane_busy(self, False)
 
-    def _broken(self) -> None:
+    def distrust(self) -> None:
+        """Cut off the other end: it answers what was not asked, or what can't be."""
         self.host.kill("it answered what was not asked")
         self.host.transport.abort()
         self.lose()

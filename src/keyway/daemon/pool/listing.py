@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Final
@@ -21,10 +21,11 @@ from keyway.cryptoki import (
     call_named,
 )
 from keyway.cryptoki.constants import CKA_TOKEN, CKA_VALUE
-from keyway.daemon.pool.lane import Lane, Reply
+from keyway.daemon.link import LinkLost
+from keyway.daemon.pool.lane import Lane
 from keyway.gateway.pool.identity import IDENTITY_QUERY, Facts, facts_of, wants_value
-from keyway.wire.codec import decode_reply, encode_request
-from keyway.wire.errors import WireError
+from keyway.wire.codec import encode_request
+from keyway.wire.header import MAX_HANDLES
 
 __all__ = ["Refused", "find", "found", "list_objects", "read_objects", "search"]
 
@@ -78,7 +79,6 @@ async def list_objects(lane: Lane, flags: int, limit: float) -> None:
     Raises:
         LinkLost: The member is gone.
         Refused: It does not let us.
-        WireError: It does not speak the wire.
     """
     began = monotonic()
     lane.directory.replace(await read_objects(lane, flags, limit))
@@ -96,7 +96,6 @@ async def read_objects(lane: Lane, flags: int, limit: float) -> dict[int, Facts]
     Raises:
         LinkLost: The member is gone.
         Refused: It does not let us.
-        WireError: It does not speak the wire.
     """
     async with _session(lane, flags, limit) as session:
         handles = await find(lane, session, _OF_TOKEN, limit)
@@ -122,7 +121,6 @@ async def search(lane: Lane, flags: int, template: Template, limit: float) -> li
     Raises:
         LinkLost: The member is gone.
         Refused: It does not let us.
-        WireError: It does not speak the wire.
     """
     async with _session(lane, flags, limit) as session:
         return await find(lane, session, template, limit)
@@ -153,7 +151,6 @@ async def find(lane: Lane, session: int, template: Template, limit: float) -> li
     Raises:
         LinkLost: The member is gone.
         Refused: It does not let us.
-        WireError: It does not speak the wire.
     """
     reply = await lane.make(_FIND_INIT, (template,), session, limit)
     if reply.rv != RV.CKR_OK:
@@ -163,26 +160,25 @@ async def find(lane: Lane, session: int, template: Template, limit: float) -> li
 
 async def found(lane: Lane, session: int, limit: float) -> list[int]:
     """Return the handles of an active search, and end it. Raises as `find` does."""
-    handles: list[int] = []
+    handles: dict[int, None] = {}
     request = encode_request(_FIND, (ObjectsRoom(_AT_ONCE, has_count=True, has_buffer=True),)).body
     while True:
         reply = await lane.ask(_FIND.number, request, session, limit=limit)
         if reply.rv != RV.CKR_OK:
             await lane.ask(_FIND_FINAL.number, b"", session, limit=limit)
             raise Refused(reply.rv)
-        some = _numbers(reply)
-        if not some:
+        values = lane.values(_FIND, reply)
+        some = values[0].data if values and isinstance(values[0], Numbers) else None
+        before = len(handles)
+        handles.update(dict.fromkeys(some or ()))
+        # A search that never ends tells the same again and again, or what can't be true.
+        if len(handles) == before:
             break
-        handles += some
+        if len(handles) > MAX_HANDLES:
+            lane.distrust()
+            raise LinkLost
     await lane.ask(_FIND_FINAL.number, b"", session, limit=limit)
-    return list(dict.fromkeys(handles))
-
-
-def _numbers(reply: Reply) -> Iterable[int]:
-    values = decode_reply(_FIND, reply.body)
-    if not values or not isinstance(values[0], Numbers):
-        raise WireError("C_FindObjects tells no handles")
-    return values[0].data or ()
+    return list(handles)
 
 
 async def _facts(lane: Lane, session: int, handle: int, limit: float) -> Facts | None:
@@ -202,6 +198,6 @@ async def _read(lane: Lane, session: int, handle: int, body: bytes, limit: float
     reply = await lane.ask(_READ.number, body, session, object_=handle, limit=limit)
     if reply.rv == RV.CKR_OBJECT_HANDLE_INVALID:
         return None
-    values = decode_reply(_READ, reply.body)
+    values = lane.values(_READ, reply)
     answer = values[0] if values else None
     return answer if isinstance(answer, tuple) else ()

@@ -9,7 +9,7 @@ from keyway.daemon.pool.lane import Lane, Reply
 from keyway.daemon.pool.listing import list_objects
 from keyway.daemon.pool.session import PoolCall, PoolSession
 from keyway.gateway.pool.translate import made_handles, reply_with
-from keyway.wire.codec import decode_reply, encode_reply
+from keyway.wire.codec import encode_reply
 
 if TYPE_CHECKING:
     from keyway.daemon.pool.context import PoolContext
@@ -43,7 +43,7 @@ async def named(context: PoolContext, lane: Lane, call: PoolCall, reply: Reply, 
     """
     row = CALLS[call.frame[1] - 1]
     session = call.session
-    values = decode_reply(row, reply.body)
+    values = lane.values(row, reply)
     if not made_handles(row, values):
         return reply
     if is_token:

@@ -19,7 +19,7 @@ from keyway.gateway.pool.identity import FIRST_SESSION_OBJECT
 from keyway.gateway.pool.signals import PIN_ERRORS
 from keyway.gateway.pool.translate import handles, with_handles
 from keyway.observe.log import event
-from keyway.wire.codec import decode_fused, decode_reply, decode_request, encode_fused, encode_request
+from keyway.wire.codec import decode_fused, decode_request, encode_fused, encode_request
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER_SIZE, Flags
 
@@ -224,7 +224,7 @@ async def _make_again(context: PoolContext, lane: Lane, name: int, owner: int, d
     reply = await lane.ask(_CREATE.number, data[HEADER_SIZE:], lane.sessions[owner], limit=context.pool.long_deadline)
     if reply.rv != RV.CKR_OK:
         raise Refused(reply.rv)
-    values = decode_reply(_CREATE, reply.body)
+    values = lane.values(_CREATE, reply)
     if values and isinstance(values[0], int):
         lane.directory.add(name, values[0])
 

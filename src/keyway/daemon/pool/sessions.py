@@ -29,16 +29,17 @@ async def open_session(context: PoolContext, call: PoolCall) -> Reply:
     flags, handle = arguments(call.frame, call.data)
     assert isinstance(flags, int)
 
-    def translate(_: Lane) -> Translated:
+    def translate(lane: Lane) -> Translated:
+        if isinstance(handle, int):
+            lane.used.add(handle)
         return encode_request(_OPEN, (flags, handle))
 
     lane, reply = await serve(context, call, (), translate, target=lambda lane: lane.slot)
     if reply.rv == RV.CKR_OK and lane is not None and isinstance(handle, int):
         session = PoolSession(handle, flags, lane.member, context.pool.journal)
         context.sessions[handle] = session
-        lane.used.add(handle)
         lane.sessions[handle] = handle
-    return Reply((*reply.frame[:2], Flags.RENEWABLE if reply.rv == RV.CKR_OK else 0, *reply.frame[3:]), reply.body)
+    return Reply((0, call.frame[1], Flags.RENEWABLE if reply.rv == RV.CKR_OK else 0, 0, 0, reply.rv), b"")
 
 
 async def close_session(context: PoolContext, call: PoolCall) -> Reply:

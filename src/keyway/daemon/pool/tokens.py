@@ -17,7 +17,7 @@ from keyway.daemon.pool.session import PoolCall
 from keyway.gateway.answers import slot_list
 from keyway.gateway.pool import merge
 from keyway.observe.log import event
-from keyway.wire.codec import decode_reply, encode_reply, encode_request
+from keyway.wire.codec import encode_reply, encode_request
 
 if TYPE_CHECKING:
     from keyway.daemon.pool.context import PoolContext
@@ -81,9 +81,9 @@ async def _token_info(context: PoolContext, call: PoolCall) -> Reply:
             reply = await lane.ask(
                 _TOKEN_INFO.number, encode_request(_TOKEN_INFO, (True,)).body, lane.slot, limit=pool.deadline
             )
+            values = lane.values(_TOKEN_INFO, reply)
         except LinkLost:
             continue
-        values = decode_reply(_TOKEN_INFO, reply.body)
         if reply.rv == RV.CKR_OK and values and isinstance(values[0], TokenInfo):
             member.token = values[0]
             pool.is_stale = False
