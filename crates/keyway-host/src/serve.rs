@@ -17,11 +17,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use zeroize::Zeroize;
 
 /// Vendor modules expect the stack of a main thread, in bytes.
 const STACK: usize = 8 << 20;
+/// How long a call that may change the token is waited for when the peer has gone. Whoever still watches this process kills it earlier.
+const CHANGE: Duration = Duration::from_secs(60);
 /// Buffers that have grown beyond this are given back, in bytes.
 const KEPT: usize = 1 << 20;
 
@@ -38,6 +40,10 @@ pub struct Server {
     idle: AtomicUsize,
     /// Requests in execution.
     executing: AtomicUsize,
+    /// Calls in execution that may change the token.
+    changing: Mutex<usize>,
+    /// Waited for by who ends the process.
+    unchanged: Condvar,
     pace: Pace,
 }
 
@@ -57,6 +63,8 @@ impl Server {
             threads: AtomicUsize::new(1),
             idle: AtomicUsize::new(0),
             executing: AtomicUsize::new(0),
+            changing: Mutex::new(0),
+            unchanged: Condvar::new(),
             pace: Pace::new(),
         }))
     }
@@ -139,7 +147,14 @@ impl Server {
 
     fn answer(&self, header: &Header, body: &mut Vec<u8>, reply: &mut Vec<u8>) {
         let start = Instant::now();
-        self.context.answer(header, body, reply);
+        if may_change(header) {
+            *lock(&self.changing) += 1;
+            self.context.answer(header, body, reply);
+            *lock(&self.changing) -= 1;
+            self.unchanged.notify_all();
+        } else {
+            self.context.answer(header, body, reply);
+        }
         self.pace.took(header.call, start.elapsed());
         if header.flags & flag::POSTED == 0 && lock(&self.replies).write_all(reply).is_err() {
             self.end();
@@ -155,8 +170,11 @@ impl Server {
         self.executing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Ends the process. The module is finalised first, but not while it is busy, since that may wait for ever.
+    /// Ends the process. The module is finalised first, but not while it is busy, since that may wait for ever. What may be writing the
+    /// token is let finish: there are modules that lose a token which is half written.
     fn end(&self) -> ! {
+        let changing = lock(&self.changing);
+        drop(self.unchanged.wait_timeout_while(changing, CHANGE, |count| *count > 0));
         if self.executing.load(Ordering::SeqCst) == 0 {
             self.context.close();
         }
@@ -181,6 +199,12 @@ fn may_take_long(header: &Header) -> bool {
     keyway_wire::call(header.call).is_some_and(|row| {
         row.number == call::C_WAITFORSLOTEVENT || matches!(row.effect, Effect::Login | Effect::Objects | Effect::Token)
     })
+}
+
+/// Whether a call may write the token. A login does: what is known of wrong PINs is kept there.
+fn may_change(header: &Header) -> bool {
+    keyway_wire::call(header.call)
+        .is_some_and(|row| matches!(row.effect, Effect::Login | Effect::Objects | Effect::Token))
 }
 
 /// Whether the frames of a call hold a PIN or the value of a key.

@@ -120,6 +120,11 @@ class Member:
             return []
         return [(int(process), call) for process, _, call in (line.partition(" ") for line in lines)]
 
+    def described(self) -> bytes:
+        """What SoftHSM has written about the token itself. A login changes it, too."""
+        (file,) = self.tokens.glob("*/token.object")
+        return file.read_bytes()
+
     # Its processes
 
     def hosts(self) -> set[int]:

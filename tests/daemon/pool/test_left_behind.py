@@ -1,9 +1,12 @@
-"""A module that fails without ending the operation: the session is not spoilt at that member."""
+"""What is left at a member: operations that it has not ended, calls whose client has gone."""
 
 import pytest
+from tests.daemon.harness import until
 from tests.daemon.pool.app import App
+from tests.daemon.pool.tokens import PIN
 
 from keyway.cryptoki import RV
+from keyway.cryptoki.constants import CKU_USER
 
 
 @pytest.mark.parametrize("rv", [RV.CKR_DEVICE_ERROR, RV.CKR_FUNCTION_FAILED], ids=hex)
@@ -20,3 +23,19 @@ def test_the_member_serves_the_session_again(pool, fused, rv):
         one.forget()
         assert app.signed(key, fused=fused) == RV.CKR_OK
         assert one.calls("C_Sign") == 1
+
+
+@pytest.mark.parametrize("slot", [0, 1], ids=["pool", "plain"])
+def test_a_login_whose_client_goes_is_finished(pool, slot):
+    """SoftHSM loses a token that is half written when its process ends."""
+    pools = pool(deadline=20)
+    one = pools.members[0]
+    with App(pools.daemon, slot, login=False) as app:
+        before = one.described()
+        with one.at_rest():
+            app.send_call("C_Login", CKU_USER, PIN.encode(), target=1)
+            until(lambda: one.calls("C_Login"), "the login waits for its turn")
+            app.socket.close()
+            until(lambda: not pools.daemon.status()["contexts"], "the client is seen to have gone")
+    until(lambda: not one.hosts(), "the host ends")
+    assert one.described() not in (before, b"")
