@@ -12,7 +12,8 @@ from tests.daemon.harness import backend, softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import label_of, make, open_session, slot_of, slots
 
-from keyway.cryptoki import RV, Mechanism, Null, Output, Room
+from keyway.cryptoki import RV, Mechanism, Null, Output, Room, call_named
+from keyway.wire.header import Flags
 
 SOURCE = Path(__file__).parent.parent / "faulty" / "faulty.c"
 
@@ -273,3 +274,55 @@ def test_a_client_dies_while_its_call_is_repeated(start, home, faulty_module):
         os.kill(host, signal.SIGKILL)
         until(lambda: {*daemon.contexts()[0]["hosts"].values()} - {host}, "the call is asked of another host")
     daemon.wait_quiet(1)
+
+
+class TestEndsOfSessionsThatNobodyWaitsFor:
+    """Whoever could tell that they take long comes after them."""
+
+    @pytest.fixture
+    def daemon(self, start, faulty_module):
+        words = '{ FAULTY = "slow-close,few-sessions", FAULTY_DELAY = "100" }'
+        return start(backend("faulty", faulty_module, environment=words))
+
+    @pytest.fixture
+    def client(self, daemon):
+        with RawClient(daemon.socket) as client:
+            client.initialize()
+            open_session(client, 0, 1)
+            yield client
+
+    def post_close(self, client, session):
+        # The module's own id for all that is posted.
+        client.send(call_named("C_CloseSession").number, target=session, flags=Flags.POSTED, id_=1 << 32)
+
+    def test_a_session_is_opened_in_the_place_of_one_that_ends(self, client):
+        for session in range(2, 6):
+            open_session(client, 0, session)
+            self.post_close(client, session)
+
+    def test_the_token_counts_sessions_without_those_that_end(self, client):
+        for session in range(2, 5):
+            open_session(client, 0, session)
+            self.post_close(client, session)
+            (info,) = client.good("C_GetTokenInfo", True, target=0)
+            assert info.session_count == 1
+
+    def test_two_at_once(self, client):
+        open_session(client, 0, 2)
+        self.post_close(client, 1)
+        self.post_close(client, 2)
+        for session in (3, 4):
+            open_session(client, 0, session)
+        assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_SESSION_HANDLE_INVALID
+
+    def test_a_host_that_ends_meanwhile_takes_them_along(self, client, daemon):
+        open_session(client, 0, 2)
+        self.post_close(client, 2)
+        for pid in daemon.hosts():
+            os.kill(pid, signal.SIGKILL)
+        open_session(client, 0, 3)
+
+    def test_the_context_ends_after_them(self, client):
+        open_session(client, 0, 2)
+        self.post_close(client, 2)
+        client.good("C_Finalize")

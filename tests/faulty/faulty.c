@@ -6,13 +6,15 @@
  *   no-functions                      the list is empty but for C_Initialize and C_Finalize
  *   crash-init hang-init slow-init fail-init    C_Initialize
  *   crash-sign hang-sign slow-sign exit-sign    C_Sign
+ *   slow-close                        C_CloseSession
+ *   few-sessions                      no more than two at a time, and C_GetTokenInfo tells how many
  *   hang                              every call after C_Initialize
  *   hang-finalize                     C_Finalize
  *   thread                            C_Initialize leaves a thread running for ever
  *   garbage-length                    output lengths and counts far above what was asked for, with CKR_OK
  *   noise                             text on standard output and standard error
  *   short-interface                   C_GetInterface gives a 3.0 list that ends where version 3.0 ends
- * FAULTY_DELAY: milliseconds of slow-init and slow-sign (default 500).
+ * FAULTY_DELAY: milliseconds of slow-init, slow-sign and slow-close (default 500).
  * FAULTY_MARK: path of a file that is made when such a delay begins.
  * FAULTY_VERSION: "2.40" (default), "3.0" or "3.2": what C_GetInterface offers.
  *
@@ -36,6 +38,7 @@ enum {
 };
 #define GARBAGE (1UL << 60)
 #define SESSIONS 64
+#define FEW 2
 #define AES_GCM 0x1087UL
 
 struct version { byte major, minor; };
@@ -198,6 +201,11 @@ static ulong get_token_info(ulong slot, struct token_info *info)
     pad(info->serial, sizeof info->serial, "0123456789abcdef");
     info->flags = 0x401; /* RNG, token initialised */
     for (int i = 0; i < 10; i++) info->numbers[i] = ~0UL;
+    if (faulty("few-sessions")) {
+        info->numbers[0] = FEW;
+        info->numbers[1] = 0;
+        for (ulong i = 1; i <= SESSIONS; i++) info->numbers[1] += sessions[i].open;
+    }
     return OK;
 }
 
@@ -219,7 +227,7 @@ static ulong open_session(ulong slot, ulong flags, void *application, void *noti
     ENTER();
     if (slot) return SLOT_ID_INVALID;
     if (!session || application || notify) return ARGUMENTS_BAD;
-    for (ulong i = 1; i <= SESSIONS; i++)
+    for (ulong i = 1; i <= (faulty("few-sessions") ? FEW : SESSIONS); i++)
         if (!sessions[i].open) {
             memset(&sessions[i], 0, sizeof sessions[i]);
             sessions[i].open = 1;
@@ -229,7 +237,13 @@ static ulong open_session(ulong slot, ulong flags, void *application, void *noti
     return 0xb1; /* CKR_SESSION_COUNT */
 }
 
-static ulong close_session(ulong session) { SESSION(session); sessions[session].open = 0; return OK; }
+static ulong close_session(ulong session)
+{
+    SESSION(session);
+    if (faulty("slow-close")) delay();
+    sessions[session].open = 0;
+    return OK;
+}
 static ulong close_all_sessions(ulong slot) { ENTER(); if (slot) return SLOT_ID_INVALID; memset(sessions, 0, sizeof sessions); return OK; }
 
 static ulong get_session_info(ulong session, struct session_info *info)

@@ -110,6 +110,10 @@ impl Server {
 
     /// Whether another thread should read while this request is executed.
     fn is_shared(&self, header: &Header, more: bool) -> bool {
+        // What is sent behind it may depend on the session's end (docs/wire.md, section 6).
+        if header.call == call::C_CLOSESESSION && header.flags & flag::POSTED != 0 {
+            return false;
+        }
         if self.most_threads == 1 || !self.context.is_concurrent() {
             return false;
         }

@@ -8,6 +8,7 @@ use crate::learn::{self, Disturbance};
 use crate::link::{Link, Missing};
 use crate::lock::lock;
 use crate::logins::Logins;
+use crate::mechanisms;
 use crate::outage::{Outage, Waiting};
 use crate::session_calls;
 use crate::sessions::{Session, Sessions};
@@ -185,9 +186,13 @@ impl Context {
         let result = match &session {
             Some(session) => self.on_session(session, call, args, answer),
             None if call.number == C_OPENSESSION => self.open_session(call, target, args, answer),
+            None if mechanisms::asks(call) => self.ask_mechanisms(call, target, args, answer),
             None => self.forward(call, target, args, answer).map(|(rv, _)| rv),
         };
         drop(disturbing);
+        if result == Ok(CKR_OK) && learn::looks_anew(call, args) {
+            lock(&self.knowledge).forget_mechanisms();
+        }
         match (result, closing) {
             (Err(CKR_DEVICE_ERROR | CKR_DEVICE_REMOVED), _) if self.is_closed() => Err(CKR_CRYPTOKI_NOT_INITIALIZED),
             (Ok(CKR_OK), Some(_)) => {
@@ -216,7 +221,11 @@ impl Context {
 
     /// Whether C_CloseSession ends the login or objects along with the session.
     fn ends_more(&self, session: &Session) -> bool {
-        self.sessions.begin_close(session) || lock(&session.state).view.created
+        let was_open = !session.is_closing();
+        let last = self.sessions.begin_close(session);
+        let view = &mut lock(&session.state).view;
+        view.leaves_others = was_open && !last;
+        last || view.created
     }
 
     fn on_session(
@@ -242,6 +251,29 @@ impl Context {
             _ => {}
         }
         result
+    }
+
+    /// A call that asks for a token's mechanisms: the token is asked once.
+    fn ask_mechanisms(
+        &self,
+        call: &'static Call,
+        slot: u64,
+        args: &[Value<'_>],
+        answer: &mut Answer<'_>,
+    ) -> Result<u64, u64> {
+        let (known, age) = {
+            let knowledge = lock(&self.knowledge);
+            (knowledge.mechanisms(slot, args), knowledge.age())
+        };
+        if let Some((rv, value)) = known {
+            answer(rv, &[value])?;
+            return Ok(rv);
+        }
+        let (rv, _) = self.forward(call, slot, args, &mut |rv, values| {
+            lock(&self.knowledge).learn_mechanisms(slot, args, rv, values, age);
+            answer(rv, values)
+        })?;
+        Ok(rv)
     }
 
     /// C_OpenSession: the handle is ours to choose.

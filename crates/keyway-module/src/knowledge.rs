@@ -1,5 +1,8 @@
-//! What is known of the tokens: init calls that lead to success.
+//! What is known of the tokens: init calls that lead to success, and their mechanisms.
 
+use crate::mechanisms::Mechanisms;
+use keyway_wire::generated::rv::CKR_OK;
+use keyway_wire::value::Value;
 use std::collections::{HashMap, HashSet};
 
 /// How many init calls are kept in each of the two halves of what is known.
@@ -44,6 +47,8 @@ pub struct Knowledge {
     age: u64,
     young: HashMap<Init, Facts>,
     old: HashMap<Init, Facts>,
+    /// By slot.
+    mechanisms: HashMap<u64, Mechanisms>,
     /// Slots behind which somebody can't read ahead.
     plain: HashSet<u64>,
     /// Slots whose object handles are names, which mean the same on every connection.
@@ -92,8 +97,27 @@ impl Knowledge {
         self.retain(|init| init.slot != slot || init.object != object);
     }
 
+    /// The answer to a call that asks for a token's mechanisms, RV and reply.
+    pub fn mechanisms(&self, slot: u64, args: &[Value<'_>]) -> Option<(u64, Value<'static>)> {
+        self.mechanisms.get(&slot)?.answer(args)
+    }
+
+    /// Remembers what a token has answered about its mechanisms. `age` was that of the knowledge when it was asked.
+    pub fn learn_mechanisms(&mut self, slot: u64, args: &[Value<'_>], rv: u64, reply: &[Value<'_>], age: u64) {
+        if rv == CKR_OK && age == self.age {
+            self.mechanisms.entry(slot).or_default().note(args, rv, reply);
+        }
+    }
+
+    /// Forgets the mechanisms of all tokens.
+    pub fn forget_mechanisms(&mut self) {
+        self.age += 1;
+        self.mechanisms.clear();
+    }
+
     /// Forgets what is known of a token.
     pub fn forget_slot(&mut self, slot: u64) {
+        self.mechanisms.remove(&slot);
         self.retain(|init| init.slot != slot);
     }
 
@@ -130,6 +154,7 @@ impl Knowledge {
     /// be forbidden now, the call that is sent with its init call answers what the init call would.
     pub fn forget_fleeting(&mut self) {
         self.plain.clear();
+        self.mechanisms.clear();
         let lasting = std::mem::take(&mut self.lasting);
         self.retain(|init| lasting.contains(&init.slot));
         self.lasting = lasting;
@@ -153,6 +178,7 @@ impl Knowledge {
 mod tests {
     use super::*;
     use keyway_wire::generated::call::C_SIGNINIT;
+    use keyway_wire::value::{Numbers, Room};
 
     fn init(object: u64) -> Init {
         Init {
@@ -230,5 +256,42 @@ mod tests {
             }),
             None
         );
+    }
+
+    #[test]
+    fn the_mechanisms_of_a_token_are_forgotten_with_it_and_not_learned_from_an_older_answer() {
+        let asked = [Value::Room(Room {
+            length: Some(0),
+            buffer: false,
+        })];
+        let told = Value::Numbers(Numbers {
+            count: Some(3),
+            data: None,
+        });
+        let answer = Some((CKR_OK, told.clone()));
+        let learn = |knowledge: &mut Knowledge, age| {
+            knowledge.learn_mechanisms(5, &asked, CKR_OK, std::slice::from_ref(&told), age);
+        };
+        for forget in [
+            (|knowledge: &mut Knowledge| knowledge.forget_slot(5)) as fn(&mut Knowledge),
+            Knowledge::forget_fleeting,
+            Knowledge::forget_mechanisms,
+        ] {
+            let mut knowledge = Knowledge::default();
+            knowledge.opened(5, true);
+            learn(&mut knowledge, 0);
+            assert_eq!(knowledge.mechanisms(6, &asked), None);
+            assert_eq!(knowledge.mechanisms(5, &asked), answer);
+            forget(&mut knowledge);
+            assert_eq!(knowledge.mechanisms(5, &asked), None);
+            learn(&mut knowledge, 0);
+            assert_eq!(knowledge.mechanisms(5, &asked), None);
+            let age = knowledge.age();
+            learn(&mut knowledge, age);
+            assert_eq!(knowledge.mechanisms(5, &asked), answer);
+            knowledge.forget_slot(4);
+            knowledge.forget_object(5, 7);
+            assert_eq!(knowledge.mechanisms(5, &asked), answer);
+        }
     }
 }

@@ -10,7 +10,8 @@ use crate::knowledge::{Facts, Init, Knowledge, Lesson};
 use crate::operation::{Activity, Operation, Outcome};
 use crate::search::Search;
 use keyway_wire::generated::call::{
-    C_CLOSEALLSESSIONS, C_CLOSESESSION, C_DESTROYOBJECT, C_FINDOBJECTSFINAL, C_SETATTRIBUTEVALUE,
+    C_CLOSEALLSESSIONS, C_CLOSESESSION, C_DESTROYOBJECT, C_FINDOBJECTSFINAL, C_GETSLOTLIST, C_SETATTRIBUTEVALUE,
+    C_WAITFORSLOTEVENT,
 };
 use keyway_wire::generated::rv::{
     CKR_DEVICE_ERROR, CKR_DEVICE_MEMORY, CKR_DEVICE_REMOVED, CKR_OK, CKR_SESSION_CLOSED, CKR_SESSION_HANDLE_INVALID,
@@ -36,6 +37,8 @@ pub struct View {
     pub failed: Option<(Operation, u64)>,
     /// Whether objects were made in this session; some may end with it.
     pub created: bool,
+    /// Whether it was open when its closing began, and others of its slot were to stay.
+    pub leaves_others: bool,
     /// Its last search.
     pub search: Search,
     /// What is known ahead of what that search has found.
@@ -56,6 +59,7 @@ impl View {
             current: None,
             failed: None,
             created: false,
+            leaves_others: false,
             search: Search::default(),
             ahead: Ahead::default(),
         }
@@ -106,6 +110,8 @@ pub fn plan(view: &View, call: &Call, args: &[Value<'_>]) -> Plan {
     match view.failed {
         Some((failed, rv)) if Some(failed) == operation && call.step != Step::Start => Plan::Fail(rv),
         _ if call.number == C_FINDOBJECTSFINAL && view.activity == Activity::active(Operation::Find) => Plan::Post,
+        // Nothing ends but a session that is there.
+        _ if call.number == C_CLOSESESSION && view.leaves_others && !view.created => Plan::Post,
         _ => Plan::Send,
     }
 }
@@ -228,6 +234,18 @@ pub fn disturbance(call: &Call, args: &[Value<'_>], ending: bool) -> Option<Dist
 #[must_use]
 pub fn creates(call: &Call) -> bool {
     call.effect == Effect::Objects && !matches!(call.number, C_DESTROYOBJECT | C_SETATTRIBUTEVALUE)
+}
+
+/// Whether success of this call may mean that there are other tokens than before, or that the application wants to know.
+#[must_use]
+pub fn looks_anew(call: &Call, args: &[Value<'_>]) -> bool {
+    match call.number {
+        C_GETSLOTLIST => args
+            .iter()
+            .any(|arg| matches!(arg, Value::Room(Room { buffer: false, .. }))),
+        C_WAITFORSLOTEVENT => true,
+        _ => false,
+    }
 }
 
 /// Whether this RV says that the token may not be the one any more that we know.
@@ -381,6 +399,37 @@ mod tests {
         assert_eq!(plan(&view, row(C_FINDOBJECTSFINAL), &[]), Plan::Send);
         view.activity = Activity::active(Operation::Find);
         assert_eq!(plan(&view, row(C_FINDOBJECTSFINAL), &[]), Plan::Post);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_posted_only_if_nothing_else_ends() {
+        for (leaves_others, created, plan_) in [
+            (true, false, Plan::Post),
+            (true, true, Plan::Send),
+            (false, false, Plan::Send),
+            (false, true, Plan::Send),
+        ] {
+            let view = View {
+                leaves_others,
+                created,
+                ..View::new()
+            };
+            assert_eq!(plan(&view, row(C_CLOSESESSION), &[]), plan_);
+        }
+        let view = View {
+            leaves_others: true,
+            ..deferred(None)
+        };
+        assert_eq!(plan(&view, row(C_CLOSESESSION), &[]), Plan::Drop);
+    }
+
+    #[test]
+    fn which_calls_look_for_other_tokens() {
+        let list = |buffer| [Value::Bool(1), room(buffer)];
+        assert!(looks_anew(row(C_GETSLOTLIST), &list(false)));
+        assert!(!looks_anew(row(C_GETSLOTLIST), &list(true)));
+        assert!(looks_anew(row(C_WAITFORSLOTEVENT), &[]));
+        assert!(!looks_anew(row(C_GETMECHANISMLIST), &[room(false)]));
     }
 
     #[test]

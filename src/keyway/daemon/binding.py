@@ -134,6 +134,7 @@ class Binding:
     async def _finalise(self, link: Link) -> int:
         try:
             async with asyncio.timeout(self._ending):
+                await link.closed()
                 rv, _ = await link.call(_FINALIZE, b"")
         except TimeoutError:
             link.host.kill("C_Finalize took too long")

@@ -98,6 +98,7 @@ class Link(asyncio.Protocol):
         tracked: Those of them whose replies need a look.
         ending: Whether the end of the host is expected.
         answered: What it has answered so far; its backend counts all of its links together.
+        closes: The unanswered ends of sessions that the client does not wait for, by id.
     """
 
     def __init__(self, host: Stream, owner: Owner) -> None:
@@ -108,6 +109,7 @@ class Link(asyncio.Protocol):
         self.tracked: dict[int, Tracked] = {}
         self.ending = False
         self.answered = Answered()
+        self.closes: dict[int, asyncio.Future[None]] = {}
         self._owner = owner
         self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next_id = OWN_IDS
@@ -123,15 +125,29 @@ class Link(asyncio.Protocol):
         """
         if self.host.transport.is_closing():
             raise LinkLost
+        request = (len(body), number, 0, self._new_id(), target, 0)
+        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self.in_flight[request[3]] = request
+        self._own[request[3]] = answer
+        self.write(HEADER.pack(*request) + body)
+        return await answer
+
+    def begin_close(self) -> int:
+        """Return an id for a C_CloseSession that the client does not wait for: its own ones may all be the same."""
+        number = self._new_id()
+        self.closes[number] = asyncio.get_running_loop().create_future()
+        return number
+
+    async def closed(self) -> None:
+        """Wait until those that are under way now have been answered, or the host has ended."""
+        if self.closes:
+            await asyncio.wait(list(self.closes.values()))
+
+    def _new_id(self) -> int:
         self._next_id += 1
         while self._next_id in self.in_flight:  # The client's; it must not get our answer, nor we its.
             self._next_id += 1
-        request = (len(body), number, 0, self._next_id, target, 0)
-        answer: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
-        self.in_flight[self._next_id] = request
-        self._own[self._next_id] = answer
-        self.write(HEADER.pack(*request) + body)
-        return await answer
+        return self._next_id
 
     def data_received(self, data: bytes) -> None:
         """Forward complete frames in one piece, cut only round those that need a look."""
@@ -196,6 +212,8 @@ class Link(asyncio.Protocol):
                 self._owner.tracked_reply(self, tracked, frame, body)
             except WireError:
                 self._broken()
+            if (closed := self.closes.pop(number, None)) is not None:
+                closed.set_result(None)
         elif not answer.done():
             answer.set_result((frame[5], body))
 
@@ -220,6 +238,9 @@ class Link(asyncio.Protocol):
             if each.turn is not None:
                 each.turn.end()
         self._owner.link_lost(self, unanswered, tracked)
+        for closed in self.closes.values():
+            closed.set_result(None)
+        self.closes.clear()
 
     def pause_writing(self) -> None:
         """Read no more from the client while the host is behind."""

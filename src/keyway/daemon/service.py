@@ -19,7 +19,7 @@ from keyway.daemon.slot_events import SlotEvents
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable, write_protected
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
-from keyway.gateway.routes import REPEATED, ROUTES, TURNS, Route
+from keyway.gateway.routes import AFTER_CLOSES, REPEATED, ROUTES, TURNS, Route
 from keyway.gateway.slots import BackendSlot, VirtualSlots
 from keyway.observe.log import event
 from keyway.wire.ahead import NEWS, READ_AHEAD
@@ -41,7 +41,7 @@ MAX_APPLICATION: Final = 255
 """Bytes of a client's name for itself (docs/wire.md, section 3)."""
 
 MAX_WAITING: Final = 64
-"""Calls of one client that may wait for slot events."""
+"""Calls of one client that may wait while others are handled: for slot events, or to open a session when others are closed."""
 
 _NOTHING: Final[frozenset[int]] = frozenset()
 _OF_MODULE: Final = frozenset({Route.INFO, Route.SLOT_LIST, Route.SLOT_EVENT})
@@ -300,6 +300,13 @@ class Service:
         link = binding.links.get(decision.backend)
         exclusive = TURNS.get(frame[1])
         turn = None
+        if link is not None and _awaits_closes(link, frame):
+            late = self._send_late(binding, decision, route, frame, data)
+            if route is Route.OPEN_SESSION and len(self._waiting) < MAX_WAITING:
+                self._let_wait(late, frame)
+            else:
+                self._hold(late, frame)
+            return
         if link is not None and exclusive is not None:
             turn = binding.backends[decision.backend].turns.take_nowait(exclusive)
         if link is None or (exclusive is not None and turn is None):
@@ -322,8 +329,10 @@ class Service:
     async def _send_late(
         self, binding: Binding, decision: Relay, route: Route, frame: Frame, data: bytes, *, again: bool = True
     ) -> None:
-        """Send a request when its backend is reached and it is its turn."""
+        """Send a request when the sessions are closed that it may depend on, its backend is reached and it is its turn."""
         try:
+            if (link := binding.links.get(decision.backend)) is not None and _awaits_closes(link, frame):
+                await link.closed()
             link = await self._reach(binding, decision.backend)
         except BackendError:
             if binding is self.binding:
@@ -377,11 +386,13 @@ class Service:
         again = again and frame[1] in REPEATED
         needed = self._needs_reply(route) or turn is not None or again or decision.target != frame[4]
         if needed or (frame[1] in CHANGING and self._daemon.changes.concern(link.name, self)):
-            link.tracked[frame[3]] = Tracked(frame, handle, turn, data if again else None)
-            link.in_flight[frame[3]] = frame
             # The reply to a posted call that changes sessions is needed here, if not by the client.
             flags = frame[2] & ~Flags.POSTED
-            data = HEADER.pack(*frame[:2], flags, frame[3], decision.target, frame[5]) + data[HEADER_SIZE:]
+            is_unwaited = route is Route.CLOSE_SESSION and frame[2] & Flags.POSTED
+            number = link.begin_close() if is_unwaited else frame[3]
+            link.tracked[number] = Tracked(frame, handle, turn, data if again else None)
+            link.in_flight[number] = frame
+            data = HEADER.pack(*frame[:2], flags, number, decision.target, frame[5]) + data[HEADER_SIZE:]
         elif not frame[2] & Flags.POSTED:
             link.in_flight[frame[3]] = frame
         link.write(data)
@@ -435,10 +446,7 @@ class Service:
         elif len(self._waiting) >= MAX_WAITING:
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
         else:
-            # The client goes on meanwhile; the call ends with the context at the latest.
-            task = self._daemon.tasks.start(self._wait_for_event(binding, frame), "C_WaitForSlotEvent")
-            self._waiting[task] = frame
-            task.add_done_callback(self._waiting.pop)
+            self._let_wait(self._wait_for_event(binding, frame), frame)
 
     async def _wait_for_event(self, binding: Binding, frame: Frame) -> None:
         while (found := self._events.next(_virtual(binding.context))) is None:
@@ -473,6 +481,12 @@ class Service:
         assert isinstance(flags, int)
         return slot_event(flags, slot if isinstance(slot, int) else None)
 
+    def _let_wait(self, work: Coroutine[Any, Any, None], frame: Frame) -> None:
+        # The client goes on meanwhile; the call ends with the context at the latest.
+        task = self._daemon.tasks.start(work, call_name(frame))
+        self._waiting[task] = frame
+        task.add_done_callback(self._waiting.pop)
+
     def _hold(self, work: Coroutine[Any, Any, None], frame: Frame) -> None:
         self._client.hold(work, call_name(frame))
 
@@ -488,6 +502,11 @@ _ROUTES: Final = {**ROUTES, READ_AHEAD: Route.SESSION}
 
 _TRACKED: Final = frozenset({Route.OPEN_SESSION, Route.CLOSE_SESSION, Route.CLOSE_ALL_SESSIONS})
 """Calls whose success changes what the gateway keeps."""
+
+
+def _awaits_closes(link: Link, frame: Frame) -> bool:
+    """Tell whether a call has to come after ends of sessions that are under way. These themselves end nothing else."""
+    return bool(link.closes) and frame[1] in AFTER_CLOSES and not frame[2] & Flags.POSTED
 
 
 def _arguments(frame: Frame, data: bytes) -> tuple[Value, ...]:

@@ -5,7 +5,7 @@ from typing import Final
 
 from keyway.cryptoki import CALLS, Target
 
-__all__ = ["PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "REPEATED", "ROUTES", "TURNS", "Route"]
+__all__ = ["AFTER_CLOSES", "PLAIN_WITH_OWN_SLOTS", "PLAIN_WITH_VIRTUAL_SLOTS", "REPEATED", "ROUTES", "TURNS", "Route"]
 
 
 class Route(Enum):
@@ -65,6 +65,21 @@ a token, and those that read it (keyway.backend.turns). C_Initialize is exclusiv
 
 TURNS: Final = {call.number: _TAKES_TURNS[call.name] for call in CALLS if call.name in _TAKES_TURNS}
 """The same by call number."""
+
+_COUNTING: Final = frozenset(
+    {
+        "C_GetTokenInfo",
+        "C_InitToken",
+        "C_OpenSession",
+        "C_CloseSession",
+        "C_CloseAllSessions",
+        "C_Login",
+        "C_LoginUser",
+    }
+)
+
+AFTER_CLOSES: Final = frozenset(call.number for call in CALLS if call.name in _COUNTING)
+"""Calls that tell, or depend on, which sessions are open: they come after the ends of sessions that nobody waits for."""
 
 _WITHOUT_STATE: Final = frozenset({Route.SLOT, Route.SLOT_INFO, Route.TOKEN_INFO, Route.SLOT_LIST, Route.INFO})
 

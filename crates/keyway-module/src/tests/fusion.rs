@@ -190,14 +190,105 @@ fn a_session_that_is_closed_takes_its_deferred_call_along() {
     bench.learn(session);
     assert_eq!(bench.sign_init(session), CKR_OK);
     assert_eq!(bench.invoke(C_CLOSESESSION, session, &[]), CKR_OK);
-    assert_eq!(bench.travelled(), [(C_CLOSESESSION, 0)]);
+    assert_eq!(bench.travelled(), [(C_CLOSESESSION, flag::POSTED)]);
     // It was not the last one and made nothing, so what is known goes on.
     assert_eq!((bench.sign_init(other), bench.sign(other, true)), (CKR_OK, CKR_OK));
     assert_eq!(bench.travelled(), [(C_SIGN, flag::FUSED)]);
     // With the last one goes the login.
     assert_eq!(bench.invoke(C_CLOSESESSION, other, &[]), CKR_OK);
+    assert_eq!(bench.travelled(), [(C_CLOSESESSION, 0)]);
     let session = bench.session();
     bench.learn(session);
+}
+
+#[test]
+fn the_end_of_a_session_is_waited_for_if_objects_end_with_it_or_the_session_is_not_there() {
+    let bench = Bench::new(|seen: &Seen| match seen.header.call {
+        C_GENERATERANDOM => Act::Reply(CKR_SESSION_HANDLE_INVALID, Vec::new()),
+        C_CREATEOBJECT => Act::Reply(CKR_OK, vec![Value::Cell(Some(5))]),
+        _ => token(seen),
+    });
+    let (_stays, creates, lost) = (bench.session(), bench.session(), bench.session());
+    let template = Value::Template(Template::Attributes(Vec::new()));
+    assert_eq!(
+        bench.invoke(C_CREATEOBJECT, creates, &[template, Value::Cell(Some(0))]),
+        CKR_OK
+    );
+    let fill = Value::Fill {
+        buffer: true,
+        length: 8,
+    };
+    assert_eq!(
+        bench.invoke(C_GENERATERANDOM, lost, &[fill]),
+        CKR_SESSION_HANDLE_INVALID
+    );
+    let _ = bench.travelled();
+    for session in [creates, lost] {
+        assert_eq!(bench.invoke(C_CLOSESESSION, session, &[]), CKR_OK);
+        assert_eq!(bench.travelled(), [(C_CLOSESESSION, 0)]);
+    }
+}
+
+#[test]
+fn the_mechanisms_of_a_token_are_asked_once_until_it_may_be_another_one() {
+    let bench = Bench::new(|seen: &Seen| match seen.header.call {
+        C_GETMECHANISMLIST => Act::Reply(
+            CKR_OK,
+            vec![Value::Numbers(Numbers {
+                count: Some(1),
+                data: Some(vec![CKM_ECDSA]),
+            })],
+        ),
+        C_GETSLOTLIST => Act::Reply(
+            CKR_OK,
+            vec![Value::Numbers(Numbers {
+                count: Some(1),
+                data: None,
+            })],
+        ),
+        _ => token(seen),
+    });
+    let session = bench.session();
+    let room = |buffer| {
+        Value::Room(Room {
+            length: Some(9),
+            buffer,
+        })
+    };
+    let ask = || {
+        let mut told = None;
+        let rv = bench.context.invoke(
+            call(C_GETMECHANISMLIST).expect("a call"),
+            1,
+            &[room(true)],
+            &mut |_, values| {
+                if let [Value::Numbers(numbers)] = values {
+                    told.clone_from(&numbers.data);
+                }
+                Ok(())
+            },
+        );
+        assert_eq!((rv, told), (Ok(CKR_OK), Some(vec![CKM_ECDSA])));
+        bench.travelled()
+    };
+    let asked = [(C_GETMECHANISMLIST, 0)];
+    assert_eq!(ask(), asked);
+    assert_eq!(ask(), []);
+    let list = |buffer| bench.invoke(C_GETSLOTLIST, 0, &[Value::Bool(1), room(buffer)]);
+    assert_eq!(list(true), CKR_OK);
+    let _ = bench.travelled();
+    assert_eq!(ask(), []);
+    let pin = [Value::Ulong(1), Value::Bytes(Bytes::Data(b"1234"))];
+    for change in [&|| list(false), &|| bench.invoke(C_LOGIN, session, &pin), &|| {
+        bench.context.forget_fleeting();
+        CKR_OK
+    }] as [&dyn Fn() -> u64; 3]
+    {
+        assert_eq!(change(), CKR_OK);
+        let _ = bench.travelled();
+        assert_eq!(ask(), asked);
+        assert_eq!(ask(), []);
+    }
 }
 
 #[test]
