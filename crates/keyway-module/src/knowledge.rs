@@ -1,6 +1,7 @@
-//! What is known of the tokens: init calls that lead to success, and their mechanisms.
+//! What is known of the tokens: init calls that lead to success, their mechanisms, and what objects are made of.
 
 use crate::mechanisms::Mechanisms;
+use crate::readings::Readings;
 use keyway_wire::generated::rv::CKR_OK;
 use keyway_wire::value::Value;
 use std::collections::{HashMap, HashSet};
@@ -49,6 +50,8 @@ pub struct Knowledge {
     old: HashMap<Init, Facts>,
     /// By slot.
     mechanisms: HashMap<u64, Mechanisms>,
+    /// What objects are made of.
+    pub readings: Readings,
     /// Slots behind which somebody can't read ahead.
     plain: HashSet<u64>,
     /// Slots whose object handles are names, which mean the same on every connection.
@@ -155,6 +158,7 @@ impl Knowledge {
     pub fn forget_fleeting(&mut self) {
         self.plain.clear();
         self.mechanisms.clear();
+        self.readings.clear();
         let lasting = std::mem::take(&mut self.lasting);
         self.retain(|init| lasting.contains(&init.slot));
         self.lasting = lasting;

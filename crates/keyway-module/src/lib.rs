@@ -2,7 +2,7 @@
 //!
 //! From the C functions inwards: `library` (the process), `context` (C_Initialize to C_Finalize), `sessions` and
 //! `session_calls`, `search_calls`, `link` and `connection` (the wire); `renewal` makes sessions anew when a connection was lost. What
-//! to ask and what is known already is decided in `learn`, `operation`, `mechanisms`, `search`, `query` and `ahead`, what can be made again in
+//! to ask and what is known already is decided in `learn`, `operation`, `mechanisms`, `search`, `query`, `ahead` and `readings`, what can be made again in
 //! `journal` and `logins`, how long to wait in `outage`; these do nothing themselves.
 #![deny(unsafe_code)]
 
@@ -25,6 +25,7 @@ mod mechanisms;
 mod operation;
 mod outage;
 mod query;
+mod readings;
 mod renewal;
 mod search;
 mod search_calls;

@@ -1,5 +1,5 @@
 //! C_FindObjects and C_GetAttributeValue: asked of the token, or answered from what was found and read ahead. What to do is
-//! decided in `search` and `ahead`; here it is done.
+//! decided in `search`, `ahead` and `readings`; here it is done.
 
 use crate::ahead::{Batch, Stamp};
 use crate::connection::{Failure, Request};
@@ -7,7 +7,9 @@ use crate::context::deliver;
 use crate::learn::{is_upheaval, View};
 use crate::lock::lock;
 use crate::operation::Operation;
-use crate::query::Query;
+use crate::query::{next_body, Query};
+use crate::readings::{is_constant, Place, Reading};
+use crate::seats::Reply;
 use crate::session_calls::Making;
 use crate::stats::Stats;
 use keyway_abi::guard::Answer;
@@ -81,16 +83,11 @@ impl Making<'_, '_> {
     /// C_GetAttributeValue.
     pub(crate) fn read(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, Failure> {
         let Some(asked) = self.asked(view) else {
-            return self.send(view, answer);
+            return self.remember(view, answer);
         };
-        let connection = self.connection;
         if view.ahead.has(asked.object, &asked.query) {
-            let Some(news) = connection.heard() else {
+            let Some(stamp) = self.heard() else {
                 return self.read_plainly(view, &asked, answer);
-            };
-            let stamp = Stamp {
-                changes: self.context.changes(),
-                news,
             };
             if let Some(kept) = view.ahead.take(asked.object, &asked.query, stamp, Instant::now()) {
                 Stats::count(&self.context.stats.ahead);
@@ -109,6 +106,82 @@ impl Making<'_, '_> {
             Some(batch) => self.read_ahead(view, &asked, &batch, answer),
             None => self.read_plainly(view, &asked, answer),
         }
+    }
+
+    /// What must not have changed, if it is certain that nothing else has.
+    fn heard(&self) -> Option<Stamp> {
+        let news = self.connection.heard()?;
+        Some(Stamp {
+            changes: self.context.changes(),
+            news,
+        })
+    }
+
+    /// The same, as far as we have heard.
+    fn stamp(&self) -> Stamp {
+        Stamp {
+            changes: self.context.changes(),
+            news: self.connection.news(),
+        }
+    }
+
+    /// A query about an object that this session's last search has not found: what it always answers is remembered from the second time on.
+    fn remember(&self, view: &mut View, answer: &mut Answer<'_>) -> Result<u64, Failure> {
+        let [Value::Ulong(object), Value::Template(template)] = self.args else {
+            return self.send(view, answer);
+        };
+        let Some(query) = Query::of(*object, template).filter(|_| is_constant(template)) else {
+            return self.send(view, answer);
+        };
+        let Some(stamp) = self.heard() else {
+            return self.send(view, answer);
+        };
+        let place = Place {
+            slot: self.session.slot,
+            object: *object,
+        };
+        let (reading, is_possible) = {
+            let mut knowledge = lock(&self.context.knowledge);
+            let reading = knowledge.readings.look(place, &query.body, stamp);
+            (reading, knowledge.reads_ahead(place.slot))
+        };
+        match reading {
+            Reading::Known(body) => {
+                Stats::count(&self.context.stats.ahead);
+                deliver(self.connection, self.call, CKR_OK, &body, answer).map_err(Failure::Refused)?;
+                Ok(CKR_OK)
+            }
+            // Asked in this way, so that the daemon tells from now on when others change objects.
+            Reading::Again if is_possible => self.read_to_keep(view, place, &query, answer),
+            _ => self.send(view, answer),
+        }
+    }
+
+    fn read_to_keep(
+        &self,
+        view: &mut View,
+        place: Place,
+        query: &Query,
+        answer: &mut Answer<'_>,
+    ) -> Result<u64, Failure> {
+        let before = self.stamp();
+        let reply = self.ask_ahead(&wire(std::slice::from_ref(query), &[place.object]))?;
+        let findings = self.findings(&reply)?;
+        let Some(Found { answer: own, followed }) = findings.first().and_then(|found| found.first()) else {
+            return self.send(view, answer);
+        };
+        if own.rv == CKR_OK && before == self.stamp() {
+            let readings = &mut lock(&self.context.knowledge).readings;
+            readings.keep(place, query.body.clone(), own.body, before);
+            if let (Some(next), Some(followed)) = (next_body(*own), followed.filter(|followed| followed.rv == CKR_OK)) {
+                readings.keep(place, next, followed.body, before);
+            }
+        }
+        if is_upheaval(own.rv) {
+            self.context.forget_fleeting();
+        }
+        deliver(self.connection, self.call, own.rv, own.body, answer).map_err(Failure::Refused)?;
+        Ok(own.rv)
     }
 
     /// What this call asks, if it is of a kind that is read ahead.
@@ -142,12 +215,23 @@ impl Making<'_, '_> {
         batch: &Batch,
         answer: &mut Answer<'_>,
     ) -> Result<u64, Failure> {
-        let connection = self.connection;
-        let stamp = || Stamp {
-            changes: self.context.changes(),
-            news: connection.news(),
+        let before = self.stamp();
+        let reply = self.ask_ahead(&wire(&batch.queries, &batch.objects))?;
+        let findings = self.findings(&reply)?;
+        let Some(Found { answer: own, .. }) = findings.first().and_then(|found| found.first()) else {
+            view.ahead.give_up();
+            return self.read_plainly(view, asked, answer);
         };
-        let before = stamp();
+        if before == self.stamp() {
+            view.ahead.keep(batch, &findings, before, Instant::now());
+        }
+        if is_upheaval(own.rv) {
+            self.context.forget_fleeting();
+        }
+        self.tell(view, asked, *own, answer)
+    }
+
+    fn ask_ahead(&self, reading: &ReadAhead<'_>) -> Result<Reply, Failure> {
         let request = Request {
             call: READ_AHEAD,
             flags: 0,
@@ -155,33 +239,26 @@ impl Making<'_, '_> {
             object: 0,
         };
         Stats::count(&self.context.stats.round_trips);
-        let reply = connection.call(request, |body| encode_read_ahead(&wire(batch), body))?;
+        let reply = self.connection.call(request, |body| encode_read_ahead(reading, body))?;
         let rv = reply.header.object;
         if is_upheaval(rv) {
             self.context.forget_fleeting();
         }
-        let findings = match rv {
-            CKR_OK => decode_findings(&reply.body).map_err(|_| {
-                connection.shut();
-                Failure::Refused(CKR_DEVICE_ERROR)
-            })?,
-            CKR_FUNCTION_NOT_SUPPORTED => {
-                lock(&self.context.knowledge).reads_plainly(self.session.slot);
-                Vec::new()
-            }
-            _ => Vec::new(),
-        };
-        let Some(Found { answer: own, .. }) = findings.first().and_then(|found| found.first()) else {
-            view.ahead.give_up();
-            return self.read_plainly(view, asked, answer);
-        };
-        if before == stamp() {
-            view.ahead.keep(batch, &findings, before, Instant::now());
+        if rv == CKR_FUNCTION_NOT_SUPPORTED {
+            lock(&self.context.knowledge).reads_plainly(self.session.slot);
         }
-        if is_upheaval(own.rv) {
-            self.context.forget_fleeting();
+        Ok(reply)
+    }
+
+    /// What a reading has brought; nothing if the token would not.
+    fn findings<'r>(&self, reply: &'r Reply) -> Result<Vec<Vec<Found<'r>>>, Failure> {
+        if reply.header.object != CKR_OK {
+            return Ok(Vec::new());
         }
-        self.tell(view, asked, *own, answer)
+        decode_findings(&reply.body).map_err(|_| {
+            self.connection.shut();
+            Failure::Refused(CKR_DEVICE_ERROR)
+        })
     }
 
     /// Gives the application the token's answer.
@@ -198,15 +275,15 @@ impl Making<'_, '_> {
     }
 }
 
-/// The request that a batch makes.
-fn wire(batch: &Batch) -> ReadAhead<'_> {
-    let queries = batch.queries.iter().map(|query| ahead::Query {
+/// The request that asks all of these queries about all of these objects.
+fn wire<'q>(queries: &'q [Query], objects: &[u64]) -> ReadAhead<'q> {
+    let queries = queries.iter().map(|query| ahead::Query {
         follow: query.follow,
         body: &query.body,
     });
     ReadAhead {
         room: ROOM,
         queries: queries.collect(),
-        objects: batch.objects.clone(),
+        objects: objects.to_vec(),
     }
 }

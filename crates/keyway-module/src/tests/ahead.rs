@@ -407,3 +407,60 @@ fn a_daemon_that_can_not_read_ahead_is_asked_one_by_one() {
     bench.list(2);
     assert!(!bench.travelled().contains(&READ_AHEAD), "it is not asked again");
 }
+
+/// Asks for the class of an object that no search of the session has found.
+fn class(bench: &Bench) -> Vec<u16> {
+    let told = bench.ask(3, CKA_CLASS, AttributeValue::RoomNumbers(1));
+    assert_eq!(told, (CKR_OK, Some(AttributeValue::Number(3))));
+    bench.travelled()
+}
+
+#[test]
+fn what_an_object_is_for_life_is_remembered_until_objects_change() {
+    let bench = Bench::new();
+    let seed = [Value::Bytes(Bytes::Data(b"seed"))];
+    let destroyed = [Value::Ulong(77)];
+    for (number, args) in [
+        (C_GETSESSIONINFO, &[][..]),
+        (C_DESTROYOBJECT, &destroyed),
+        (C_LOGOUT, &[]),
+        // News come along.
+        (C_SEEDRANDOM, &seed),
+    ] {
+        if number != C_GETSESSIONINFO {
+            assert_eq!(invoke(&bench.context, number, bench.session, args), CKR_OK);
+            bench.travelled();
+        }
+        assert_eq!(class(&bench), [C_GETATTRIBUTEVALUE]);
+        // From now on the daemon tells of changes.
+        assert_eq!(class(&bench), [READ_AHEAD]);
+        assert_eq!(class(&bench), []);
+        assert_eq!(class(&bench), []);
+    }
+    bench.context.forget_fleeting();
+    assert_eq!(class(&bench), [C_GETATTRIBUTEVALUE]);
+}
+
+#[test]
+fn what_can_change_is_not_remembered_nor_what_changes_meanwhile_or_nobody_would_tell_of() {
+    let bench = Bench::new();
+    let label = |bench: &Bench| {
+        let (rv, _) = bench.ask(3, CKA_LABEL, AttributeValue::Null(0));
+        assert_eq!(rv, CKR_OK);
+        bench.travelled()
+    };
+    for _ in 0..3 {
+        assert_eq!(label(&bench), [C_GETATTRIBUTEVALUE]);
+    }
+    assert_eq!(class(&bench), [C_GETATTRIBUTEVALUE]);
+    bench.token.news.store(true, Ordering::SeqCst);
+    assert_eq!(class(&bench), [READ_AHEAD]);
+    assert_eq!(class(&bench), [C_GETATTRIBUTEVALUE]);
+    let bench = Bench::new();
+    bench.token.old.store(true, Ordering::SeqCst);
+    assert_eq!(class(&bench), [C_GETATTRIBUTEVALUE]);
+    assert_eq!(class(&bench), [READ_AHEAD, C_GETATTRIBUTEVALUE]);
+    for _ in 0..2 {
+        assert_eq!(class(&bench), [C_GETATTRIBUTEVALUE]);
+    }
+}
