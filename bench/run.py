@@ -15,16 +15,17 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from delay import delayed, direct_round_trip, late_round_trip
-from failover import ADDED_HIGHEST, ADDED_MEDIAN, LONGEST, NEXT_HIGHEST
+from failover import ADDED_HIGHEST, ADDED_MEDIAN, LONGEST, NEXT_HIGHEST, Outcome
 from failover import EVENTS as FAILURES
 from gateway import gateway
+from ike import ADDED, IKE, set_up
 from measure import Figure, Sample, Traffic, build_load, count_traffic, prepare, sample
 from pools import pooled
 from provisioning import CSRS, SHARE_OF_RAW, csrs
@@ -157,9 +158,16 @@ TARGETS = (
     Target("pool daemon restarted", NEXT_HIGHEST, "<=", 1.0),
     # On two processors that are free.
     Target(CSRS, SHARE_OF_RAW, ">=", 0.8),
+    *(Target(name, ADDED, "<=", 1.0) for name in IKE),
 )
 
-EVENTS = {CSRS: csrs, **FAILURES}
+
+def ike_sa(name: str) -> Callable[[Environment, Path, Path], Outcome]:
+    """Return what measures a figure of IKE."""
+    return lambda environment, directory, _: set_up(environment, directory, IKE[name])
+
+
+EVENTS = {**{name: ike_sa(name) for name in IKE}, CSRS: csrs, **FAILURES}
 """What is measured in ways of its own, by the name of the figure."""
 
 
