@@ -5,13 +5,16 @@ import http.client
 import os
 import signal
 import threading
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tests.api.conftest import API, LOG
-from tests.api.openssl import public_key
+from tests.api.openssl import Ca, public_key
 from tests.api.running import PIN, SECONDS, SO_PIN, Caller, RunningApi, compatible
 from tests.daemon.harness import RunningDaemon, softhsm, until
 from tests.daemon.pool.tokens import member, pool
+from tests.daemon.pool.writer import KEK, Alone, Writer
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import open_session, slot_of
 
@@ -190,6 +193,31 @@ class TestPools:
         assert gateway.api.ask("DELETE", f"{path}/keys/rsa", Keyway_Pin=PIN).code == "write-protected"
         assert sorted(each["label"] for each in caller.keys(path)) == ["ec", "rsa"]
         assert SO_PIN not in gateway.daemon.log()
+
+    def test_that_write_at_all_members(self, run, home):
+        """What is made through the API is at each member, and so is what is not any more."""
+        plain = "".join(f'[token.{name}]\nbackend = "{name}"\nlabel = "vault"\n' for name in "ab")
+        written = pool("a", "b", name="pair", writes='"all"', wrapping_key=f'"{KEK}"', deadline=60)
+        gateway = run(member(home, home, "a") + member(home, home, "b") + written + plain)
+        members: Any = SimpleNamespace(daemon=gateway.daemon, members="ab")
+        with Writer(members, 0) as writer:
+            writer.kek()
+
+        def numbers():
+            with Alone(members, 1) as each:
+                return each.has("new")
+
+        caller, path = Caller(gateway.api), "/v1/tokens/pair"
+        key = caller.key(path, "new")["public_key_pem"]
+        assert numbers() == [2, 2]
+        requests = [caller.csr(path, "new"), csr(gateway.api, "new", "pair").text]
+        assert [public_key(each) for each in requests] == [key] * 2
+        certificate = {"key": "new", "pem": Ca(home).sign(requests[0]), "pin": PIN}
+        assert gateway.api.ask("POST", f"{path}/certificates", certificate).status == 201
+        assert numbers() == [3, 3]
+        assert [each["label"] for each in caller.certificates(path)] == ["new"]
+        assert gateway.api.ask("DELETE", f"{path}/keys/new", Keyway_Pin=PIN).status == 204
+        assert numbers() == [1, 1]
 
     def test_of_configured_tokens_only(self, run, home):
         """Where tokens are configured, none is shown that is not initialised."""
