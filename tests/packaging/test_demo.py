@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from tests.strongswan.network import why_not
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,28 @@ def test_the_demonstration_runs(root: Path, keyway: Path) -> None:
         assert int(row[1].replace(",", "")) > 0
         assert int(row[2]) == 0
     assert re.search(r"ok [\d,]+ signatures are good", done.stdout), done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_the_demonstration_of_ipsec_runs(root: Path, keyway: Path) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    done = subprocess.run(
+        [str(keyway.with_name("python")), str(root / "demo" / "ipsec.py")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"^ *([0-9]+) packets transmitted, \1 received, 0% packet loss", done.stdout, re.MULTILINE)
+    for step in (
+        "charon was not restarted",
+        "the other HSM has signed",
+        "the new SA was there before the old one ended",
+    ):
+        assert f"ok {step}" in done.stdout
 
 
 @pytest.fixture
