@@ -31,7 +31,8 @@ ROUNDS: Final = 50
 WARM_UP: Final = 3
 DEADLINE: Final = 20.0
 WAYS: Final = (DIRECT, KEYWAY, P11KIT)
-"""Each has a key of its own in the token, so charon can't mistake one for the other."""
+"""Each has a pair of charons of its own: charon looks at all keys that it has whenever it needs one."""
+NAME: Final = "bench"
 
 CHARON: Final = "/usr/sbin/charon-systemd"
 _MOON, _SUN = "192.0.2.1", "192.0.2.2"
@@ -82,28 +83,14 @@ def set_up(environment: Environment, directory: Path, key_type: str) -> Outcome:
     with ExitStack() as stack:
         stock = stack.enter_context(p11kit_server(environment.direct_module, home, whole_module=True))
         ways = {name: subjects(environment, stock, "")[name] for name in WAYS}
-        for way in ways.values():
-            if way.missing:
-                raise RuntimeError(f"{way.name}: {way.missing}")
-        moon, sun = (stack.enter_context(_machine()) for _ in range(2))
-        _cable(moon, sun)
-        answering = _key_pair()
-        keys = {name: _make_key(environment, key_type, at) for at, name in enumerate(WAYS)}
-        modules = {name: way.module for name, way in ways.items()}
-        variables = {each: value for way in ways.values() for each, value in way.variables.items()}
-        sun_charon = stack.enter_context(_charon(sun, home / "sun", {}, {}))
-        moon_charon = stack.enter_context(_charon(moon, home / "moon", modules, variables))
-        sun_charon.load_key({"type": "any", "data": answering.private})
-        for name, way in ways.items():
-            token = {"handle": keys[name].id, "slot": str(_slot(way, environment)), "module": name}
-            moon_charon.load_token({**token, "pin": environment.pin})
-            moon_charon.load_conn({name: _connection(_MOON, _SUN, keys[name].public, answering.public, name, "sun")})
-            sun_charon.load_conn({name: _connection(_SUN, _MOON, answering.public, keys[name].public, "sun", name)})
+        initiators = {
+            name: stack.enter_context(_initiator(way, environment, home / name, key_type)) for name, way in ways.items()
+        }
         times: dict[str, list[float]] = {name: [] for name in WAYS}
         for turn in range(WARM_UP + ROUNDS):
             shift = turn % len(WAYS)
             for name in (*WAYS[shift:], *WAYS[:shift]):
-                took = _once(moon_charon, name)
+                took = _once(initiators[name])
                 if turn >= WARM_UP:
                     times[name].append(took)
     return _outcome(times)
@@ -117,9 +104,29 @@ def _outcome(times: Mapping[str, list[float]]) -> Outcome:
     return Outcome(None, {ADDED: 1000 * added[KEYWAY]}, f"{told}   added: {more}")
 
 
-def _once(charon: Any, name: str) -> float:
+@contextmanager
+def _initiator(way: Subject, environment: Environment, home: Path, key_type: str) -> Iterator[Any]:
+    """Run two charons with a cable between them; gives a vici session with the one whose key is in the token."""
+    if way.missing:
+        raise RuntimeError(f"{way.name}: {way.missing}")
+    home.mkdir(exist_ok=True)
+    key, answering = _make_key(environment, key_type, way.name), _key_pair()
+    with ExitStack() as stack:
+        moon, sun = (stack.enter_context(_machine()) for _ in range(2))
+        _cable(moon, sun)
+        theirs = stack.enter_context(_charon(sun, home / "sun", {}, {}))
+        theirs.load_key({"type": "any", "data": answering.private})
+        theirs.load_conn({NAME: _connection(_SUN, _MOON, answering.public, key.public, "sun", "moon")})
+        ours = stack.enter_context(_charon(moon, home / "moon", {"token": way.module}, way.variables))
+        token = {"handle": key.id, "slot": str(_slot(way, environment)), "module": "token"}
+        ours.load_token({**token, "pin": environment.pin})
+        ours.load_conn({NAME: _connection(_MOON, _SUN, key.public, answering.public, "moon", "sun")})
+        yield ours
+
+
+def _once(charon: Any) -> float:
     """Set up an SA, and take it down again. Return how many seconds the first of these took."""
-    wait = {"ike": name, "timeout": str(int(DEADLINE * 1000)), "loglevel": "-1"}
+    wait = {"ike": NAME, "timeout": str(int(DEADLINE * 1000)), "loglevel": "-1"}
     began = time.perf_counter()
     list(charon.initiate(wait))
     took = time.perf_counter() - began
@@ -161,8 +168,8 @@ def _key_pair() -> _Pair:
     return _Pair(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo), private)
 
 
-def _make_key(environment: Environment, key_type: str, at: int) -> _TokenKey:
-    identifier = f"1ce{[*IKE.values()].index(key_type):02x}{at:03x}"
+def _make_key(environment: Environment, key_type: str, way: str) -> _TokenKey:
+    identifier = f"1ce{[*IKE.values()].index(key_type):02x}{WAYS.index(way):03x}"
     tool = ["pkcs11-tool", "--module", str(environment.direct_module), "--token-label", environment.token]
     named = ["--id", identifier, "--label", f"bench-ike-{identifier}"]
     login = ["--login", "--pin", environment.pin]
