@@ -7,7 +7,7 @@ use crate::execute::Context;
 use crate::frames::Frames;
 use crate::pace::Pace;
 use crate::sessions::Request;
-use keyway_abi::host::end_now;
+use keyway_abi::host::{end_unchanged, Change};
 use keyway_wire::ahead::READ_AHEAD;
 use keyway_wire::generated::call;
 use keyway_wire::table::{Effect, Kind, Target};
@@ -17,13 +17,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use zeroize::Zeroize;
 
 /// Vendor modules expect the stack of a main thread, in bytes.
 const STACK: usize = 8 << 20;
-/// How long a call that may change the token is waited for when the peer has gone. Whoever still watches this process kills it earlier.
-const CHANGE: Duration = Duration::from_secs(60);
 /// Buffers that have grown beyond this are given back, in bytes.
 const KEPT: usize = 1 << 20;
 
@@ -40,10 +38,6 @@ pub struct Server {
     idle: AtomicUsize,
     /// Requests in execution.
     executing: AtomicUsize,
-    /// Calls in execution that may change the token.
-    changing: Mutex<usize>,
-    /// Waited for by who ends the process.
-    unchanged: Condvar,
     pace: Pace,
 }
 
@@ -63,8 +57,6 @@ impl Server {
             threads: AtomicUsize::new(1),
             idle: AtomicUsize::new(0),
             executing: AtomicUsize::new(0),
-            changing: Mutex::new(0),
-            unchanged: Condvar::new(),
             pace: Pace::new(),
         }))
     }
@@ -151,14 +143,9 @@ impl Server {
 
     fn answer(&self, header: &Header, body: &mut Vec<u8>, reply: &mut Vec<u8>) {
         let start = Instant::now();
-        if may_change(header) {
-            *lock(&self.changing) += 1;
-            self.context.answer(header, body, reply);
-            *lock(&self.changing) -= 1;
-            self.unchanged.notify_all();
-        } else {
-            self.context.answer(header, body, reply);
-        }
+        let change = may_change(header).then(Change::begin);
+        self.context.answer(header, body, reply);
+        drop(change);
         self.pace.took(header.call, start.elapsed());
         if header.flags & flag::POSTED == 0 && lock(&self.replies).write_all(reply).is_err() {
             self.end();
@@ -174,15 +161,12 @@ impl Server {
         self.executing.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Ends the process. The module is finalised first, but not while it is busy, since that may wait for ever. What may be writing the
-    /// token is let finish: there are modules that lose a token which is half written.
+    /// Ends the process. The module is finalised first, but not while it is busy, since that may wait for ever.
     fn end(&self) -> ! {
-        let changing = lock(&self.changing);
-        drop(self.unchanged.wait_timeout_while(changing, CHANGE, |count| *count > 0));
         if self.executing.load(Ordering::SeqCst) == 0 {
             self.context.close();
         }
-        end_now(0)
+        end_unchanged()
     }
 }
 

@@ -1,5 +1,7 @@
 """What is left at a member: operations that it has not ended, calls whose client has gone."""
 
+from pathlib import Path
+
 import pytest
 from tests.daemon.harness import until
 from tests.daemon.pool.app import App
@@ -26,7 +28,8 @@ def test_the_member_serves_the_session_again(pool, fused, rv):
 
 
 @pytest.mark.parametrize("slot", [0, 1], ids=["pool", "plain"])
-def test_a_login_whose_client_goes_is_finished(pool, slot):
+@pytest.mark.parametrize("who", ["client", "daemon"])
+def test_a_login_is_finished_though_somebody_has_gone(pool, slot, who):
     """SoftHSM loses a token that is half written when its process ends."""
     pools = pool(deadline=20)
     one = pools.members[0]
@@ -35,7 +38,12 @@ def test_a_login_whose_client_goes_is_finished(pool, slot):
         with one.at_rest():
             app.send_call("C_Login", CKU_USER, PIN.encode(), target=1)
             until(lambda: one.calls("C_Login"), "the login waits for its turn")
-            app.socket.close()
-            until(lambda: not pools.daemon.status()["contexts"], "the client is seen to have gone")
-    until(lambda: not one.hosts(), "the host ends")
+            hosts = one.hosts()
+            if who == "client":
+                app.socket.close()
+                until(lambda: not pools.daemon.status()["contexts"], "the client is seen to have gone")
+            else:
+                pools.daemon.process.kill()
+                pools.daemon.process.wait()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in hosts), "the hosts end")
     assert one.described() not in (before, b"")

@@ -1,5 +1,6 @@
 //! What a module host gives up before it loads foreign code.
 
+use super::ending::end_on_signal;
 use std::io::{Error, Result};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -14,9 +15,10 @@ pub fn confine(keep: RawFd) -> Result<()> {
         rlim_cur: 0,
         rlim_max: 0,
     };
+    end_on_signal()?;
     // SAFETY: the structure is there; the other arguments are plain numbers.
     unsafe {
-        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0))?;
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0))?;
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
         check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
         check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
@@ -75,10 +77,4 @@ fn inherit_socket(descriptor: RawFd, wanted: libc::c_int) -> Result<OwnedFd> {
     }
     // SAFETY: the descriptor is open, and by the contract with the parent it is this process's to own.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Ends the process at once: a vendor module's own clean-up at exit may hang or crash.
-pub fn end_now(status: i32) -> ! {
-    // SAFETY: it takes a number and does not return.
-    unsafe { libc::_exit(status) }
 }

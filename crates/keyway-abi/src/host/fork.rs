@@ -17,7 +17,7 @@ pub fn thread_count() -> Option<usize> {
     std::fs::read_dir("/proc/self/task").ok().map(Iterator::count)
 }
 
-/// Makes a second process. It ends with this one, by SIGKILL.
+/// Makes a second process. It ends with this one, by SIGTERM.
 ///
 /// # Errors
 /// The kernel refused, or there are other threads: what they hold would be held for ever in the new process.
@@ -33,7 +33,7 @@ pub fn fork_alone() -> Result<Fork> {
             // SAFETY: plain numbers. The wish to end with the parent is not inherited; if the parent ended before it was
             // repeated, nobody would tell.
             unsafe {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0);
                 if libc::getppid() != parent {
                     libc::_exit(0);
                 }

@@ -3,6 +3,7 @@
 mod arena;
 mod arguments;
 mod confine;
+mod ending;
 mod fork;
 mod information;
 mod library;
@@ -14,6 +15,7 @@ mod template;
 mod template_tests;
 
 pub use arguments::{Arguments, Message};
-pub use confine::{confine, end_now, inherit, inherit_packets};
+pub use confine::{confine, inherit, inherit_packets};
+pub use ending::{end_now, end_unchanged, Change};
 pub use fork::{fork_alone, thread_count, Fork};
 pub use library::{Library, LoadError};
