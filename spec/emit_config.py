@@ -28,6 +28,9 @@ TYPES: dict[Any, str] = {
     Tcp | None: "address",
     Tls: "address",
     tuple[str, ...]: "list of strings",
+    tuple[str, ...] | None: "list of strings",
+    tuple[int | str, ...] | None: "list of names and numbers",
+    tuple[MappingProxyType[str, str], ...] | None: "list of tables of strings",
 }
 
 _LAST = {each.name for each in dataclasses.fields(options.EntranceOptions)}
@@ -53,8 +56,12 @@ def _field(field: dataclasses.Field[Any]) -> str:
     # [backend.NAME] and [token.NAME] may be there several times, under the plural of their name in the code.
     several = get_origin(field.type) is MappingProxyType
     kind: Any = next(each for each in (field.type, *get_args(field.type)) if dataclasses.is_dataclass(each))
-    title = f"[{field.name.removesuffix('s').replace('_', '.')}.NAME]" if several else f"[{field.name}]"
+    title = f"[{_singular(field.name).replace('_', '.')}.NAME]" if several else f"[{field.name}]"
     return section(title, kind)
+
+
+def _singular(name: str) -> str:
+    return name.removesuffix("ies") + "y" if name.endswith("ies") else name.removesuffix("s")
 
 
 def section(title: str, kind: Any) -> str:
