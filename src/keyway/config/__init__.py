@@ -1,6 +1,7 @@
 """The configuration: typed options, the loader, and where native parts are found."""
 
-from keyway.config.access import identity_rules_of, resolved
+from keyway.config.access import identity_rules_of
+from keyway.config.accounts import resolved
 from keyway.config.errors import ConfigError
 from keyway.config.load import load, missing_modules, parse
 from keyway.config.options import (

@@ -404,8 +404,7 @@ class ApiPinOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityOptions:
-    """Who a client is: the first of these sections, in the order of the file, all of whose conditions it meets. With any such section, clients that are none of these see nothing;
-    without, all may do everything. In patterns `*` stands for any characters within one part of a name."""
+    """Who a client is: the first of these sections, in the order of the file, all of whose conditions it meets. With any such section, clients that are none of these see nothing; without, all may do everything. In patterns `*` stands for any characters within one part of a name."""
 
     user: tuple[int | str, ...] | None = option("Users at the other end of a unix socket, by name or number.", None)
     group: tuple[int | str, ...] | None = option("Groups, one of which that user is in, by name or number.", None)

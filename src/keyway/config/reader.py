@@ -56,7 +56,7 @@ def _tls(text: str) -> Tls:
 
 def _some(value: Any) -> tuple[Any, ...]:
     if not value:
-        raise ValueError("is empty; without it there is no limit")
+        raise ValueError("is empty; leave it out if everything is meant")
     return tuple(value)
 
 
@@ -91,7 +91,9 @@ KINDS: Final[Mapping[Any, _Kind]] = {
     tuple[int | str, ...] | None: _Kind("a list of names and numbers", _is_list_of(int, str), _some),
     tuple[MappingProxyType[str, str], ...] | None: _Kind(
         "a list of tables of strings",
-        lambda value: _is_list_of(dict)(value) and all(isinstance(each, str) for table in value for each in table.values()),
+        lambda value: (
+            _is_list_of(dict)(value) and all(isinstance(each, str) for table in value for each in table.values())
+        ),
         _tables,
     ),
     MappingProxyType[str, str]: _Kind(
