@@ -22,9 +22,10 @@ from keyway.cryptoki.constants import (
     CKU_SO,
 )
 
-__all__ = ["Finding", "call", "changes", "login", "making", "mechanism", "opening", "reading", "sight"]
+__all__ = ["CHANGES", "Finding", "call", "changes", "login", "making", "mechanism", "opening", "reading", "sight"]
 
-_CHANGES: Final = frozenset(map(number_of, ("C_SetAttributeValue", "C_DestroyObject")))
+CHANGES: Final = frozenset(map(number_of, ("C_SetAttributeValue", "C_DestroyObject")))
+"""Calls that change or destroy an object."""
 _OPEN_CLASSES: Final = frozenset(
     {
         CKO_CERTIFICATE,
@@ -139,7 +140,7 @@ def reading(role: Role, facts: ObjectFacts, attributes: Collection[int]) -> Find
 
 def changes(role: Role, number: int, objects: Sequence[ObjectFacts], *, read_write: bool) -> Finding:
     """Judge whether a call may change or destroy objects. In a read-only session the token itself sees to those on it."""
-    if role.read_only and read_write and number in _CHANGES and any(facts.on_token for facts in objects):
+    if role.read_only and read_write and number in CHANGES and any(facts.on_token for facts in objects):
         return Finding(RV.CKR_SESSION_READ_ONLY, "read_only", "is on, and the object is on the token")
     return Finding(None, "read_only", "does not forbid the change")
 

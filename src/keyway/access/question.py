@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from keyway.access import checks
-from keyway.access.calls import number_of
+from keyway.access.calls import FREE, number_of
 from keyway.access.checks import Finding
+from keyway.access.made import MAKES
 from keyway.access.policy import Access, TokenAccess
 from keyway.access.role import ObjectFacts, Role, TokenFacts
 from keyway.cryptoki import RV, Mechanism, Template
@@ -14,6 +15,7 @@ from keyway.cryptoki.constants import CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_US
 
 __all__ = ["Answer", "Question", "Reason", "answer", "reasons"]
 
+_SHOWING: Final = number_of("C_GetMechanismInfo")
 _OPENING: Final = number_of("C_OpenSession")
 _LOGINS: Final = frozenset(map(number_of, ("C_Login", "C_LoginUser")))
 
@@ -99,6 +101,8 @@ def _refusal(at_token: TokenAccess, question: Question) -> int | None:
         return at_token.opening(question.flags)
     if question.number in _LOGINS:
         return at_token.login(question.user_type)
+    if question.number == _SHOWING and question.mechanism is not None:
+        return None if at_token.shows_mechanism(question.mechanism) else RV.CKR_MECHANISM_INVALID
     return at_token.allows(
         question.number,
         mechanism=None if question.mechanism is None else Mechanism(question.mechanism),
@@ -132,12 +136,13 @@ def _reasons(role: Role, question: Question) -> Iterator[Reason]:
         yield Reason("session", checks.opening(role, question.flags))
     if number in _LOGINS:
         yield Reason("login", checks.login(role, question.user_type))
-    if question.mechanism is not None:
+    if question.mechanism is not None and (number not in FREE or number == _SHOWING):
         yield Reason("mechanism", checks.mechanism(role, number, (question.mechanism,)))
-    if question.object is not None:
+    if question.object is not None and number not in FREE:
         yield Reason("object", checks.sight(role, question.object))
+    if number in checks.CHANGES:
         yield Reason("change", checks.changes(role, number, question.objects, read_write=question.read_write))
-    if question.templates:
+    if question.templates and number in MAKES:
         base = question.object or ObjectFacts(on_token=False)
         made = checks.making(role, number, question.templates, base, read_write=question.read_write)
         yield Reason("template", made)

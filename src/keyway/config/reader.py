@@ -119,8 +119,11 @@ class Reader:
 
     def wrong(self, path: tuple[str, ...], what: str) -> None:
         """Note what is wrong with a key."""
-        key = ".".join(path)
-        self.problems.append(f"{self._name}:{line_of(self._text, path)}: {key}: {what}")
+        self.problems.append(f"{self.where(path)}: {'.'.join(path)}: {what}")
+
+    def where(self, path: tuple[str, ...]) -> str:
+        """Return FILE:LINE of a key, or of the nearest table above it."""
+        return f"{self._name}:{line_of(self._text, path)}"
 
     def only_keys(self, table: Mapping[str, Any], path: tuple[str, ...], known: tuple[str, ...]) -> None:
         """Note keys of a table that mean nothing."""
