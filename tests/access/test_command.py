@@ -199,6 +199,21 @@ identity = ""
         assert "e.toml:1: expect.a: identity is missing" in output
 
 
+@pytest.mark.parametrize(
+    ("user", "status", "told"),
+    [
+        ("root", 0, "identity web: signer, reader\n"),
+        ("no-such-user", 1, "identity.web: there is no user no-such-user\n"),
+    ],
+)
+def test_check_looks_for_the_accounts(tmp_path, user, status, told):
+    path = tmp_path / "k.toml"
+    path.write_text(POLICY.replace('"/m"', f'"{path}"').replace("www-data", user))
+    done = CliRunner().invoke(main, ["check", str(path)])
+    assert done.exit_code == status
+    assert told in done.output
+
+
 def test_what_the_guide_shows_works(policy):
     blocks = re.findall(r"^```toml\n(.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     configuration = "".join(block for block in blocks if "[expect." not in block)

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ EVERYTHING = Evidence(
     principal="web@EXAMPLE.ORG",
     offer="plant-7",
 )
-MEETS = {
+MEETS: dict[str, set[Any]] = {
     "users": {0, 1000},
     "groups": {27},
     "dns": {"*.example.org"},
@@ -37,7 +38,7 @@ MEETS = {
     "listeners": {"net"},
     "offers": {"plant-7"},
 }
-MISSES = {
+MISSES: dict[str, set[Any]] = {
     "users": {"web", 7},
     "groups": {"web", 7},
     "dns": {"*.test.org"},

@@ -55,7 +55,7 @@ def test_a_label_matches_as_by_trying_all(pattern, text):
 
 
 def test_many_stars_take_no_time():
-    assert not label_matches("*a" * 500 + "b", b"a" * 100_000)
+    assert not label_matches("*a" * 500 + "b*", b"a" * 100_000)
 
 
 @pytest.mark.parametrize(

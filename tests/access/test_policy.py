@@ -85,8 +85,11 @@ class TestTokens:
 
     def test_only_roles_that_see_the_token_count(self):
         access = Access([role("a", (TokenRule(name="v"),), read_only=True), role("b", (TokenRule(name="w"),))])
-        assert access.on(VAULT).opening(CKF_RW_SESSION) == RV.CKR_TOKEN_WRITE_PROTECTED
-        assert access.on(TokenFacts(name="w")).opening(CKF_RW_SESSION) is None
+        here, there = access.on(VAULT), access.on(TokenFacts(name="w"))
+        assert here is not None
+        assert there is not None
+        assert here.opening(CKF_RW_SESSION) == RV.CKR_TOKEN_WRITE_PROTECTED
+        assert there.opening(CKF_RW_SESSION) is None
         assert access.on(TokenFacts(name="u")) is None
 
     def test_what_is_known_is_kept(self):
@@ -233,9 +236,8 @@ class TestObjects:
         assert access.object(Y)
         assert access.allows(SIGN, objects=[X, Y]) is None
 
-    @pytest.mark.parametrize("attribute", [CKA_VALUE])
-    def test_values_of_keys_are_not_read(self, attribute):
-        access = at(role())
+    def test_values_of_keys_are_not_read(self):
+        access, attribute = at(role()), CKA_VALUE
         assert access.reading(X, [CKA_LABEL, attribute]) == RV.CKR_ATTRIBUTE_SENSITIVE
         assert access.reading(ObjectFacts(), [attribute]) == RV.CKR_ATTRIBUTE_SENSITIVE, "nobody knows what it is"
         assert access.reading(X, [CKA_LABEL, CKA_MODULUS]) is None
@@ -371,6 +373,11 @@ class TestTogether:
         wrap = number_of("C_WrapKey")
         assert access.allows(wrap, objects=[X, Y]) == RV.CKR_ACTION_PROHIBITED
         assert access.allows(wrap, objects=[X, X]) is None
+
+    def test_reading_by_one_role_and_export_by_another(self):
+        access = at(role("a", functions=group("find")), role("b", functions=group("sign"), export=True))
+        assert access.reading(X, [CKA_LABEL]) is None
+        assert access.reading(X, [CKA_VALUE]) == RV.CKR_ATTRIBUTE_SENSITIVE
 
     def test_export_of_one_role_and_a_key_of_another(self):
         access = at(role("a", objects=SEES_X, export=True), role("b", objects=SEES_Y))

@@ -17,6 +17,8 @@ BACKEND = (
 ROLE = '[role.r]\ntokens = ["pkcs11:"]\n'
 IDENTITY = '[identity.web]\nuser = ["www-data"]\nroles = ["r"]\n'
 
+NOBODY: dict[str, int] = {}
+
 
 def problems(text):
     with pytest.raises(ConfigError) as raised:
@@ -62,10 +64,15 @@ administration = true
 pin_attempts = 3
 """)
     web, rest = identity_rules_of(config)
-    assert (web.users, web.groups, web.dns) == ({"www-data", 1000}, {27}, {"*.example.org"})
-    assert (web.uris, web.emails) == ({"spiffe://example.org/ns/*"}, {"*@example.org"})
-    assert (web.subjects, web.principals) == ({"CN=web"}, {"web@EXAMPLE.ORG"})
-    assert (web.listeners, web.offers) == ({"net", ""}, {"plant"})
+    assert web.users == {"www-data", 1000}
+    assert web.groups == {27}
+    assert web.dns == {"*.example.org"}
+    assert web.uris == {"spiffe://example.org/ns/*"}
+    assert web.emails == {"*@example.org"}
+    assert web.subjects == {"CN=web"}
+    assert web.principals == {"web@EXAMPLE.ORG"}
+    assert web.listeners == {"net", ""}
+    assert web.offers == {"plant"}
     assert [role.name for role in web.roles] == ["signer", "all"]
     assert (rest.name, rest.users) == ("rest", frozenset())
     signer, everything = web.roles
@@ -104,9 +111,9 @@ def test_names_of_accounts_become_numbers():
     assert found[0].users == {33, 7}
     assert identify(found, Evidence(transport="unix", uid=33, gids=frozenset({5})))
     with pytest.raises(ValueError, match=r"identity\.web: there is no group g"):
-        resolved(rules, {"www-data": 33}.__getitem__, {}.__getitem__)
+        resolved(rules, {"www-data": 33}.__getitem__, NOBODY.__getitem__)
     with pytest.raises(ValueError, match=r"identity\.web: there is no user www-data"):
-        resolved(rules, {}.__getitem__, {}.__getitem__)
+        resolved(rules, NOBODY.__getitem__, NOBODY.__getitem__)
 
 
 def test_accounts_of_this_machine():

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final
 
 from keyway.access import checks
-from keyway.access.calls import FREE
+from keyway.access.calls import FREE, number_of
 from keyway.access.checks import Finding
 from keyway.access.made import inner_mechanisms, inner_templates
 from keyway.access.role import ObjectFacts, Quota, Role, TokenFacts
@@ -17,6 +17,7 @@ from keyway.cryptoki import CALLS, RV, Mechanism, Parameter, Template
 
 __all__ = ["Access", "TokenAccess"]
 
+_READING: Final = number_of("C_GetAttributeValue")
 _NOTHING: Final = ObjectFacts(on_token=False)
 _RANK: Final = (RV.CKR_FUNCTION_NOT_SUPPORTED, RV.CKR_MECHANISM_INVALID, RV.CKR_OBJECT_HANDLE_INVALID)
 """Refusals that say less than others, least first. Of several the one is told that says most, whatever the order of roles."""
@@ -124,7 +125,13 @@ class TokenAccess:
             facts: The object.
             attributes: The types of the attributes that are asked for.
         """
-        return self._any(lambda role: _first(checks.sight(role, facts), checks.reading(role, facts, attributes)))
+
+        def judge(role: Role) -> Finding:
+            return _first(
+                checks.call(role, _READING), checks.sight(role, facts), checks.reading(role, facts, attributes)
+            )
+
+        return self._any(judge)
 
     def allows(
         self,
