@@ -345,6 +345,16 @@ class TestReadOnly:
         assert access.allows(number, objects=[X], templates=templates, read_write=False) is None
 
 
+def test_an_answer_is_the_same_the_second_time_and_after_many_others():
+    access = at(role(objects=SEES_X))
+    for _ in range(2):
+        assert access.allows(SIGN, objects=[X]) is None
+        assert access.allows(SIGN, objects=[Y]) == RV.CKR_OBJECT_HANDLE_INVALID
+        for number in range(5000):
+            other = Y._replace(id=number.to_bytes(2, "big"))
+            assert access.allows(SIGN, objects=[other]) == RV.CKR_OBJECT_HANDLE_INVALID
+
+
 class TestTogether:
     """What one role allows with one thing, and another one with another, is never put together."""
 

@@ -13,11 +13,12 @@ from keyway.access.calls import FREE, number_of
 from keyway.access.checks import Finding
 from keyway.access.made import inner_mechanisms, inner_templates
 from keyway.access.role import ObjectFacts, Quota, Role, TokenFacts
-from keyway.cryptoki import CALLS, RV, Mechanism, Parameter, Template
+from keyway.cryptoki import CALLS, RV, Mechanism, Parameter, Structured, Template
 
 __all__ = ["Access", "TokenAccess"]
 
 _READING: Final = number_of("C_GetAttributeValue")
+_REMEMBERED: Final = 4096
 _NOTHING: Final = ObjectFacts(on_token=False)
 _RANK: Final = (RV.CKR_FUNCTION_NOT_SUPPORTED, RV.CKR_MECHANISM_INVALID, RV.CKR_OBJECT_HANDLE_INVALID)
 """Refusals that say less than others, least first. Of several the one is told that says most, whatever the order of roles."""
@@ -71,6 +72,7 @@ class TokenAccess:
             role.mechanisms is None and not role.no_padding_oracles for role in self._roles
         )
         self.exports: Final = all(role.export for role in self._roles)
+        self._remembered: dict[tuple[int, int | None, tuple[ObjectFacts, ...], bool], int | None] = {}
         self._calls: Final = tuple(map(self._call, range(len(CALLS) + 1)))
 
     def call(self, number: int) -> int | None:
@@ -153,6 +155,25 @@ class TokenAccess:
             templates: Its templates, without those in the mechanism's parameter.
             read_write: Whether the session is a read-write one.
         """
+        if templates or (mechanism is not None and isinstance(mechanism.parameter, Structured)):
+            return self._judged(number, mechanism, tuple(objects), templates, read_write=read_write)
+        # What a client does again and again is remembered: an answer depends on nothing else.
+        key = (number, None if mechanism is None else mechanism.type, tuple(objects), read_write)
+        if key not in self._remembered:
+            if len(self._remembered) >= _REMEMBERED:
+                self._remembered.clear()
+            self._remembered[key] = self._judged(number, mechanism, key[2], (), read_write=read_write)
+        return self._remembered[key]
+
+    def _judged(
+        self,
+        number: int,
+        mechanism: Mechanism | None,
+        objects: tuple[ObjectFacts, ...],
+        templates: Sequence[Template],
+        *,
+        read_write: bool,
+    ) -> int | None:
         refused = self.call(number)
         if refused is not None or number in FREE:
             return refused
