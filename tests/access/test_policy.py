@@ -285,6 +285,7 @@ class TestMaking:
         label = Attribute(CKA_LABEL, b"x1")
         assert access.making(generate, (label,)) is None
         assert access.making(generate, (label, Attribute(CKA_CLASS, CKO_SECRET_KEY))) is None
+        assert access.making(generate, (label, Attribute(CKA_SENSITIVE, YES))) is None
         for template in ((), Null(0), (Attribute(CKA_LABEL, b"y"),), (label, Attribute(CKA_CLASS, CKO_PRIVATE_KEY))):
             assert access.making(generate, template) == RV.CKR_ACTION_PROHIBITED
         for template in ((label, label), (Attribute(CKA_LABEL, Null(2)),), (label, Attribute(CKA_CLASS, b"\4"))):
@@ -348,6 +349,7 @@ class TestReadOnly:
 def test_an_answer_is_the_same_the_second_time_and_after_many_others():
     access = at(role(objects=SEES_X))
     for _ in range(2):
+        assert access.allows(SIGN, objects=[X]) is None
         assert access.allows(SIGN, objects=[X]) is None
         assert access.allows(SIGN, objects=[Y]) == RV.CKR_OBJECT_HANDLE_INVALID
         for number in range(5000):
