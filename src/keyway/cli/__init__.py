@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "key": "key:key",
     "module": "module:module",
     "p11-kit-server": "p11kit_server:p11_kit_server",
+    "policy": "policy:policy",
     "pool": "pool:pool",
     "reload": "operate:reload",
     "remote": "remote:remote",

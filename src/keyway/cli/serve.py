@@ -9,7 +9,7 @@ import click
 
 from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
-from keyway.config import Config, ConfigError, load, missing_modules
+from keyway.config import Config, ConfigError, identity_rules_of, load, missing_modules, resolved
 from keyway.daemon.systemd import notify
 from keyway.observe.log import configure
 from keyway.transport.errors import AddressError
@@ -59,6 +59,10 @@ def check(path: Path) -> None:
     config = _load(path)
     if missing := missing_modules(path, config):
         raise click.ClickException("\n".join(missing))
+    try:
+        rules = resolved(identity_rules_of(config))
+    except ValueError as error:
+        raise click.ClickException(f"{path}: {error}") from error
     places = len(config.listeners) + (config.listen is not None)
     click.echo(
         f"{path}: good: {len(config.backends)} backend(s), {len(config.tokens)} token section(s), {places} listener(s), "
@@ -68,6 +72,8 @@ def check(path: Path) -> None:
         click.echo(f"listener {name}: {listener.protocol} on {listener.address}{_shown(listener.tokens)}")
     for name, offer in config.offers.items():
         click.echo(f"offer {name}: to {offer.to}")
+    for rule in rules:
+        click.echo(f"identity {rule.name}: {', '.join(role.name for role in rule.roles)}")
 
 
 def _shown(tokens: tuple[str, ...]) -> str:

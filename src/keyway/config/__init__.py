@@ -1,5 +1,7 @@
 """The configuration: typed options, the loader, and where native parts are found."""
 
+from keyway.config.access import identity_rules_of
+from keyway.config.accounts import resolved
 from keyway.config.errors import ConfigError
 from keyway.config.load import load, missing_modules, parse
 from keyway.config.options import (
@@ -8,12 +10,14 @@ from keyway.config.options import (
     BackendOptions,
     Config,
     EntranceOptions,
+    IdentityOptions,
     LimitOptions,
     ListenerOptions,
     ListenOptions,
     LogOptions,
     MetricsOptions,
     OfferOptions,
+    RoleOptions,
     TlsOptions,
     TokenOptions,
 )
@@ -26,6 +30,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "EntranceOptions",
+    "IdentityOptions",
     "LimitOptions",
     "ListenOptions",
     "ListenerOptions",
@@ -33,11 +38,14 @@ __all__ = [
     "MemberOptions",
     "MetricsOptions",
     "OfferOptions",
+    "RoleOptions",
     "TlsOptions",
     "TokenOptions",
     "error_classes_of",
+    "identity_rules_of",
     "load",
     "members_of",
     "missing_modules",
     "parse",
+    "resolved",
 ]

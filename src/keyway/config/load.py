@@ -12,12 +12,14 @@ from keyway.config.options import (
     ApiPinOptions,
     BackendOptions,
     Config,
+    IdentityOptions,
     LimitOptions,
     ListenerOptions,
     ListenOptions,
     LogOptions,
     MetricsOptions,
     OfferOptions,
+    RoleOptions,
     TokenOptions,
 )
 from keyway.config.reader import Reader
@@ -61,7 +63,9 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         raise ConfigError([f"{name}: not TOML: {error}"]) from error
     reader = Reader(text, name)
     reader.only_keys(
-        document, (), ("listen", "listener", "offer", "backend", "token", "log", "metrics", "api", "limits")
+        document,
+        (),
+        ("listen", "listener", "offer", "backend", "token", "log", "metrics", "api", "identity", "role", "limits"),
     )
     config = Config(
         listen=reader.section(ListenOptions, document, ("listen",)),
@@ -73,6 +77,8 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         metrics=reader.section(MetricsOptions, document, ("metrics",)),
         api=_api(reader, document),
         api_pins=MappingProxyType(dict(reader.named_sections(ApiPinOptions, _api_table(document), "pin", ("api",)))),
+        identities=MappingProxyType(dict(reader.named_sections(IdentityOptions, document, "identity"))),
+        roles=MappingProxyType(dict(reader.named_sections(RoleOptions, document, "role"))),
         limits=reader.section(LimitOptions, document, ("limits",)),
     )
     if serves and not config.backends and not reader.problems:

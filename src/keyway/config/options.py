@@ -17,12 +17,14 @@ __all__ = [
     "BackendOptions",
     "Config",
     "EntranceOptions",
+    "IdentityOptions",
     "LimitOptions",
     "ListenOptions",
     "ListenerOptions",
     "LogOptions",
     "MetricsOptions",
     "OfferOptions",
+    "RoleOptions",
     "TlsOptions",
     "TokenOptions",
     "option",
@@ -401,6 +403,76 @@ class ApiPinOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityOptions:
+    """Who a client is: the first of these sections, in the order of the file, all of whose conditions it meets. With any such section, clients that are none of these see nothing; without, all may do everything. In patterns `*` stands for any characters within one part of a name."""
+
+    user: tuple[int | str, ...] | None = option("Users at the other end of a unix socket, by name or number.", None)
+    group: tuple[int | str, ...] | None = option("Groups, one of which that user is in, by name or number.", None)
+    dns: tuple[str, ...] | None = option(
+        'Patterns of DNS names in the client\'s certificate, such as "*.apps.example.org". Names with a wildcard in the certificate itself match nothing.',
+        None,
+    )
+    uri: tuple[str, ...] | None = option(
+        'Patterns of URIs in that certificate, such as the SPIFFE ID "spiffe://example.org/ns/web/sa/*". A star is in the path only.',
+        None,
+    )
+    email: tuple[str, ...] | None = option("Patterns of email addresses in that certificate.", None)
+    subject: tuple[str, ...] | None = option(
+        'Subjects of that certificate as in RFC 4514, such as "CN=web,O=Example", exactly.', None
+    )
+    principal: tuple[str, ...] | None = option("Kerberos principals, exactly.", None)
+    listener: tuple[str, ...] | None = option(
+        "Names of [listener.NAME] sections that the client comes in by. An empty one is that of [listen].", None
+    )
+    offer: tuple[str, ...] | None = option("Names in certificates of gateways that have offered the connection.", None)
+    anyone: bool = option("Whether everybody is meant; then there are no conditions.", False)
+    roles: tuple[str, ...] = option("Names of the [role.NAME] sections. What one of them allows as a whole is allowed.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleOptions:
+    """What some identities may do. What is not given is not limited; what is not allowed is not visible where the standard lets it be, and refused otherwise."""
+
+    tokens: tuple[str, ...] = option(
+        'Tokens that it sees: PKCS #11 URIs (RFC 7512), or names of [token.NAME] sections. "pkcs11:" is all of them.'
+    )
+    objects: tuple[MappingProxyType[str, str], ...] | None = option(
+        "Objects that it sees, each as a table: class (private, public, secret-key, cert, data, or CKO_...), label (a pattern with `*`), id (in hexadecimal), key_type (CKK_...), "
+        "uri (PKCS #11 URI of an object). All that one table gives must match. What it makes must match, too.",
+        None,
+    )
+    mechanisms: tuple[str, ...] | None = option(
+        "Mechanisms that it sees: CKM_..., 0x... for a vendor's, or a family: RSA, DSA, ECDSA, EDDSA, ECDH, DH, AES, DES, CAMELLIA, ARIA, SEED, ChaCha20, HMAC, MD5, SHA-1, SHA-2, SHA-3, BLAKE2, KDF, TLS, IKE, ML-DSA, ML-KEM, SLH-DSA, HSS, XMSS, GOST.",
+        None,
+    )
+    functions: tuple[str, ...] | None = option(
+        "Functions that it may use, besides those that need no leave: C_..., for operations the one that starts it, or a group: find, manage, generate, sign, verify, encrypt, decrypt, digest, wrap, unwrap, derive, encapsulate, decapsulate, random, state.",
+        None,
+    )
+    read_only: bool = option("Whether it can't change the token.", False)
+    administration: bool = option(
+        "Whether it may use C_InitToken, C_InitPIN and C_SetPIN, and log in as the security officer.", False
+    )
+    export: bool = option(
+        "Whether keys may leave the token: C_WrapKey, C_DigestKey, templates with CKA_EXTRACTABLE true or CKA_SENSITIVE false, reading the values of keys.",
+        False,
+    )
+    no_padding_oracles: bool = option(
+        "Whether to refuse decrypting and unwrapping where errors tell about the padding: RSA with PKCS #1 v1.5 or none, and CBC with padding.",
+        False,
+    )
+    sessions: int = option(
+        "Open sessions at a time of each identity at each token. 0: no limit.", 0, at_least=0, at_most=1_048_576
+    )
+    operations_per_second: int = option(
+        "Calls a second of each identity at each token. 0: no limit.", 0, at_least=0, at_most=1_000_000_000
+    )
+    bytes_per_second: int = option(
+        "Bytes of these calls a second. 0: no limit.", 0, at_least=0, at_most=1_000_000_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitOptions:
     """What clients may use up."""
 
@@ -422,6 +494,12 @@ class LimitOptions:
     drain: float = option(
         "Seconds that clients have to end when the daemon is told to stop.", 5.0, at_least=0, at_most=3600
     )
+    pin_attempts: int = option(
+        "With identities: wrong PINs in a row that one may give to a token before it must wait, longer each time. Give less than the token allows before it locks. 0: no limit.",
+        2,
+        at_least=0,
+        at_most=1000,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -437,4 +515,6 @@ class Config:
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     api: ApiOptions | None = None
     api_pins: MappingProxyType[str, ApiPinOptions] = field(default_factory=lambda: MappingProxyType({}))
+    identities: MappingProxyType[str, IdentityOptions] = field(default_factory=lambda: MappingProxyType({}))
+    roles: MappingProxyType[str, RoleOptions] = field(default_factory=lambda: MappingProxyType({}))
     limits: LimitOptions = field(default_factory=LimitOptions)

@@ -54,6 +54,20 @@ def _tls(text: str) -> Tls:
     return address
 
 
+def _some(value: Any) -> tuple[Any, ...]:
+    if not value:
+        raise ValueError("is empty; leave it out if everything is meant")
+    return tuple(value)
+
+
+def _tables(value: list[dict[str, str]]) -> tuple[MappingProxyType[str, str], ...]:
+    return tuple(map(MappingProxyType, _some(value)))
+
+
+def _is_list_of(*kinds: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(type(each) in kinds for each in value)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
@@ -72,10 +86,15 @@ KINDS: Final[Mapping[Any, _Kind]] = {
     Address | None: _ADDRESS,
     Tcp | None: _Kind("an address (a string)", _is_text, _tcp),
     Tls: _Kind("an address (a string)", _is_text, _tls),
-    tuple[str, ...]: _Kind(
-        "a list of strings",
-        lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
-        tuple,
+    tuple[str, ...]: _Kind("a list of strings", _is_list_of(str), tuple),
+    tuple[str, ...] | None: _Kind("a list of strings", _is_list_of(str), _some),
+    tuple[int | str, ...] | None: _Kind("a list of names and numbers", _is_list_of(int, str), _some),
+    tuple[MappingProxyType[str, str], ...] | None: _Kind(
+        "a list of tables of strings",
+        lambda value: (
+            _is_list_of(dict)(value) and all(isinstance(each, str) for table in value for each in table.values())
+        ),
+        _tables,
     ),
     MappingProxyType[str, str]: _Kind(
         "a table of strings",
@@ -100,8 +119,11 @@ class Reader:
 
     def wrong(self, path: tuple[str, ...], what: str) -> None:
         """Note what is wrong with a key."""
-        key = ".".join(path)
-        self.problems.append(f"{self._name}:{line_of(self._text, path)}: {key}: {what}")
+        self.problems.append(f"{self.where(path)}: {'.'.join(path)}: {what}")
+
+    def where(self, path: tuple[str, ...]) -> str:
+        """Return FILE:LINE of a key, or of the nearest table above it."""
+        return f"{self._name}:{line_of(self._text, path)}"
 
     def only_keys(self, table: Mapping[str, Any], path: tuple[str, ...], known: tuple[str, ...]) -> None:
         """Note keys of a table that mean nothing."""
@@ -181,7 +203,8 @@ def _texts(value: Any) -> Iterator[str]:
         case str():
             yield value
         case list():
-            yield from value
+            for each in value:
+                yield from _texts(each)
         case dict():
             yield from value
             yield from value.values()

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from keyway.address import Address, Inherited, Tcp, Tls
+from keyway.config.access import check_access
 from keyway.config.errors import Wrong
 from keyway.config.options import (
     ApiOptions,
@@ -42,6 +43,7 @@ def completed(config: Config, wrong: Wrong) -> Config:
         _check_offer(offer, ("offer", name), wrong)
     _check_offered(config, wrong)
     _check_metrics(config.metrics, ("metrics",), wrong)
+    check_access(config, wrong)
     if config.api is not None:
         _check_api(config.api, config, ("api",), wrong)
     backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
