@@ -38,7 +38,7 @@ def serve(path: Path) -> None:
     configure(config.log.level, config.log.format)
     try:
         run_loop(_serve(config, path.absolute(), binary, os.environ.pop("NOTIFY_SOCKET", "")))
-    except AddressError as error:
+    except (AddressError, ConfigError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -105,7 +105,11 @@ def plan(old: Config, new: Config) -> Plan:
         ),
         old_listeners=tuple(name for name in old.listeners if name not in kept.values()),
         offers=_changes(old.offers, new.offers),
-        others=tuple(name for name in ("log", "metrics", "limits") if getattr(old, name) != getattr(new, name)),
+        others=tuple(
+            name
+            for name in ("log", "metrics", "limits", "identities", "roles")
+            if getattr(old, name) != getattr(new, name)
+        ),
         needs_restart=tuple(_needs_restart(old, new)),
     )
 

@@ -16,6 +16,7 @@ from keyway.cryptoki import Version
 from keyway.daemon.asking import Asking
 from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection, Entrance
+from keyway.daemon.guard.gate import Ledger, new_gate
 from keyway.daemon.homes import Homes
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import OWN, Listener
@@ -57,6 +58,8 @@ class Daemon:
         counters: What is counted for monitoring.
         clients: The open connections.
         listeners: Where clients connect.
+        ledger: What identities have used and tried.
+        gate: Tells who is who.
         monitor: What answers monitoring; None if nobody shall.
         offers: Where this gateway connects to, for clients to come that way.
         now: The loop's clock, in seconds.
@@ -84,6 +87,9 @@ class Daemon:
             version: Keyway's version.
             sockets: Descriptors of the listening sockets that the service manager hands over, by name.
             path: Where the configuration was read, and can be again; None if it was not.
+
+        Raises:
+            ConfigError: An identity is a user or group that is not there.
         """
         self.now = asyncio.get_running_loop().time
         self.since = self.now()
@@ -100,6 +106,8 @@ class Daemon:
         self.tracing = Tracing(self)
         self.asking = Asking(self)
         self.counters = Counters()
+        self.ledger = Ledger(self.now)
+        self.gate = new_gate(config, self.ledger)
         self.monitor: Monitor | None = None
         self.clients: set[Connection] = set()
         own = {OWN: config.listen.as_listener()} if config.listen is not None else {}

@@ -14,6 +14,11 @@ UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
 
 
+_SO_PEERGROUPS: Final = 59
+_MOST_GROUPS: Final = 65_536
+"""As many as Linux lets a user have."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """What is known of who connected. Only what the kernel or a verified certificate says is evidence.
@@ -27,6 +32,8 @@ class Peer:
         program: Path of its program; empty if that can't be seen. A help for readers of logs, not evidence.
         names: The names in the verified certificate: the DNS names, then the common name. Empty without a certificate.
         subject: The whole subject of that certificate, for one that has no such name.
+        groups: Numbers of all groups of the user at the other end of a unix socket; empty if nobody tells.
+        dns: DNS names of the certificate, uris: URIs of it, emails: its email addresses.
     """
 
     transport: str
@@ -37,6 +44,10 @@ class Peer:
     program: str = ""
     names: tuple[str, ...] = ()
     subject: str = ""
+    groups: frozenset[int] = frozenset()
+    dns: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
 
     @property
     def certificate(self) -> str:
@@ -71,7 +82,8 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
     match connection.family:
         case socket.AF_UNIX:
             pid, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-            return Peer(transport="unix", pid=pid, uid=uid, gid=gid, program=_program(pid))
+            groups = frozenset((gid, *_groups(connection)))
+            return Peer(transport="unix", pid=pid, uid=uid, gid=gid, groups=groups, program=_program(pid))
         case socket.AF_VSOCK:
             return Peer(transport="vsock", address=address_text(connection.getpeername()))
         case _:
@@ -79,7 +91,15 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
             if certificate is None:
                 return Peer(transport="tcp", address=address)
             subject = ", ".join(f"{kind}={value}" for part in certificate.get("subject", ()) for kind, value in part)
-            return Peer(transport="tls", address=address, names=certificate_names(certificate), subject=subject)
+            return Peer(
+                transport="tls",
+                address=address,
+                names=certificate_names(certificate),
+                subject=subject,
+                dns=_alternative(certificate, "DNS"),
+                uris=_alternative(certificate, "URI"),
+                emails=_alternative(certificate, "email"),
+            )
 
 
 def address_text(address: object) -> str:
@@ -105,6 +125,19 @@ def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     common = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     return tuple(dict.fromkeys(names + common))
+
+
+def _alternative(certificate: Mapping[str, Any], wanted: str) -> tuple[str, ...]:
+    return tuple(value for kind, value in certificate.get("subjectAltName", ()) if kind == wanted)
+
+
+def _groups(connection: socket.socket) -> tuple[int, ...]:
+    """Return the supplementary groups that a peer had when it connected."""
+    try:
+        told = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(told) // 4}I", told)
 
 
 def has_hung_up(connection: socket.socket) -> bool:

@@ -1,0 +1,63 @@
+"""PINs on their way to a token: whether an identity may give one, and what the token thought of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from keyway.cryptoki import RV, TokenInfo
+from keyway.cryptoki.constants import CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY
+
+if TYPE_CHECKING:
+    from keyway.access.attempts import Attempts
+
+__all__ = ["Leave", "is_last_try", "judgement"]
+
+_WRONG: Final = frozenset({RV.CKR_PIN_INCORRECT, RV.CKR_PIN_INVALID, RV.CKR_PIN_LEN_RANGE, RV.CKR_PIN_LOCKED})
+_FINAL: Final = CKF_USER_PIN_FINAL_TRY | CKF_SO_PIN_FINAL_TRY
+
+
+class Leave:
+    """Leave for one identity to give one PIN to one token."""
+
+    def __init__(self, attempts: Attempts, identity: str, token: str, clock: Callable[[], float]) -> None:
+        """Prepare.
+
+        Args:
+            attempts: What has been tried.
+            identity: Who.
+            token: What identifies the token.
+            clock: Tells seconds.
+        """
+        self._attempts = attempts
+        self._identity = identity
+        self._token = token
+        self._clock = clock
+        self._is_given = False
+
+    def begin(self, *, is_last: bool) -> bool:
+        """Ask for it; then `end` must follow.
+
+        Args:
+            is_last: Whether the next wrong PIN locks the token.
+        """
+        self._is_given = not self._attempts.begin(self._identity, self._token, self._clock(), is_last=is_last)
+        return self._is_given
+
+    def end(self, is_right: bool | None) -> None:
+        """Say what became of the PIN; None if the token has not judged it."""
+        if self._is_given:
+            self._is_given = False
+            self._attempts.end(self._identity, self._token, self._clock(), is_right)
+
+
+def is_last_try(info: TokenInfo) -> bool:
+    """Tell whether the next wrong PIN locks the token."""
+    return bool(info.flags & _FINAL)
+
+
+def judgement(rv: int) -> bool | None:
+    """Return whether a token took a PIN; None if it did not come to judge it."""
+    if rv == RV.CKR_OK:
+        return True
+    return False if rv in _WRONG else None
