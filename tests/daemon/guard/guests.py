@@ -7,7 +7,7 @@ from typing import Any
 from tests.daemon.harness import RunningDaemon
 from tests.daemon.pool.app import App
 
-NAMES = ("owner", "signer", "reader", "stranger", "left", "right")
+NAMES = ("owner", "signer", "reader", "stranger", "left", "right", "few", "slow", "guesser")
 
 CONFIG = (
     "".join(f'[listener.{name}]\naddress = "unix:{{home}}/{name}"\n' for name in NAMES)
@@ -38,6 +38,21 @@ roles = ["left"]
 [identity.right]
 listener = ["right"]
 roles = ["right"]
+[identity.few]
+listener = ["few"]
+roles = ["few"]
+[identity.slow]
+listener = ["slow"]
+roles = ["slow"]
+[identity.guesser]
+listener = ["guesser"]
+roles = ["reader"]
+[role.few]
+tokens = ["vault"]
+sessions = 2
+[role.slow]
+tokens = ["vault"]
+operations_per_second = 20
 [role.all]
 tokens = ["pkcs11:"]
 administration = true
