@@ -1,5 +1,6 @@
 """Who is at the other end of a connection."""
 
+import re
 import select
 import socket
 import struct
@@ -8,12 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Peer", "address_text", "certificate_names", "has_hung_up", "peer_of"]
+__all__ = ["Peer", "address_text", "certificate_names", "distinguished_name", "has_hung_up", "peer_of"]
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
 
 
+_SHORT: Final = {
+    "commonName": "CN",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "streetAddress": "STREET",
+    "domainComponent": "DC",
+    "userId": "UID",
+}
+"""Names of attribute types that have a short one (RFC 4514, section 3)."""
+_SPECIAL: Final = re.compile(r'[,+"\\<>;]')
 _SO_PEERGROUPS: Final = 59
 _MOST_GROUPS: Final = 65_536
 """As many as Linux lets a user have."""
@@ -33,7 +47,10 @@ class Peer:
         names: The names in the verified certificate: the DNS names, then the common name. Empty without a certificate.
         subject: The whole subject of that certificate, for one that has no such name.
         groups: Numbers of all groups of the user at the other end of a unix socket; empty if nobody tells.
-        dns: DNS names of the certificate, uris: URIs of it, emails: its email addresses.
+        distinguished: The subject of the certificate as a string (RFC 4514); empty without a certificate.
+        dns: DNS names of the certificate.
+        uris: URIs of the certificate, SPIFFE IDs among them.
+        emails: Email addresses of the certificate.
     """
 
     transport: str
@@ -45,6 +62,7 @@ class Peer:
     names: tuple[str, ...] = ()
     subject: str = ""
     groups: frozenset[int] = frozenset()
+    distinguished: str = ""
     dns: tuple[str, ...] = ()
     uris: tuple[str, ...] = ()
     emails: tuple[str, ...] = ()
@@ -96,6 +114,7 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
                 address=address,
                 names=certificate_names(certificate),
                 subject=subject,
+                distinguished=distinguished_name(certificate),
                 dns=_alternative(certificate, "DNS"),
                 uris=_alternative(certificate, "URI"),
                 emails=_alternative(certificate, "email"),
@@ -125,6 +144,26 @@ def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     common = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     return tuple(dict.fromkeys(names + common))
+
+
+def distinguished_name(certificate: Mapping[str, Any]) -> str:
+    """Return the subject of a certificate as a string (RFC 4514): the last part first, values escaped.
+
+    Args:
+        certificate: As `ssl.SSLSocket.getpeercert` gives it.
+    """
+    parts = [
+        "+".join(f"{_SHORT.get(kind, kind)}={_escaped(value)}" for kind, value in part)
+        for part in certificate.get("subject", ())
+    ]
+    return ",".join(reversed(parts))
+
+
+def _escaped(value: str) -> str:
+    text = _SPECIAL.sub(r"\\\g<0>", value).replace("\0", "\\00")
+    if text.startswith((" ", "#")):
+        text = f"\\{text}"
+    return f"{text[:-1]}\\ " if text.endswith(" ") and not text.endswith("\\ ") else text
 
 
 def _alternative(certificate: Mapping[str, Any], wanted: str) -> tuple[str, ...]:

@@ -185,5 +185,5 @@ def evidence_of(peer: Peer, listener: str) -> Evidence:
         dns=peer.dns,
         uris=peer.uris,
         emails=peer.emails,
-        subject=peer.subject,
+        subject=peer.distinguished,
     )
