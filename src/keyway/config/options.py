@@ -308,7 +308,7 @@ class TokenOptions:
         True,
     )
     pin_file: Path | None = option(
-        "Pools: file with the user PIN, for the gateway itself: to check members, and to log in clients that give no PIN. It must be a regular file "
+        "File with the user PIN, for the gateway itself: to check members of a pool, and to log in clients that give no PIN. A token that is no pool needs identities for it. It must be a regular file "
         "that others can't read.",
         None,
     )

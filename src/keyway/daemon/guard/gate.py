@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyway.access.attempts import Attempts
@@ -13,7 +14,7 @@ from keyway.access.role import Quota, TokenFacts
 from keyway.config import ConfigError, identity_rules_of, resolved
 from keyway.cryptoki import stripped
 from keyway.daemon.guard.guard import Guard
-from keyway.daemon.guard.reach import Reach
+from keyway.daemon.guard.reach import PinFile, Reach
 from keyway.daemon.guard.transport import GuardedTransport
 from keyway.gateway.slots import BackendSlot, SeenSlot, Slot, TokenRule, VirtualSlots
 
@@ -43,6 +44,7 @@ class Ledger:
         self.attempts = Attempts(0)
         self._free = 0
         self._clock = clock
+        self._pin_files: dict[Path, PinFile] = {}
         self._usages: dict[tuple[str, str, Quota], Usage] = {}
 
     def allow(self, wrong_pins: int) -> None:
@@ -50,6 +52,10 @@ class Ledger:
         if wrong_pins != self._free:
             self._free = wrong_pins
             self.attempts = Attempts(wrong_pins)
+
+    def pin_file(self, path: Path, token: str) -> PinFile:
+        """Return the file with the PIN of a configured token."""
+        return self._pin_files.setdefault(path, PinFile(path, token))
 
     def usage(self, identity: str, token: str, quota: Quota) -> Usage:
         """Return what an identity has used of its quota at a token."""
@@ -62,14 +68,16 @@ class Ledger:
 class Gate:
     """Tells who is who, as the configuration has it."""
 
-    def __init__(self, rules: Sequence[IdentityRule], ledger: Ledger) -> None:
+    def __init__(self, rules: Sequence[IdentityRule], ledger: Ledger, pin_files: Mapping[str, Path]) -> None:
         """Prepare.
 
         Args:
             rules: Who is who. Without any, nobody is asked, and all may do what the token lets them.
             ledger: What identities have used.
+            pin_files: Files with PINs, by the names of configured tokens.
         """
         self._rules = tuple(rules)
+        self._pin_files = pin_files
         self._ledger = ledger
 
     def enter(self, peer: Peer | None, listener: str, tokens: Iterable[TokenRule]) -> Entrant | None:
@@ -83,7 +91,7 @@ class Gate:
         if not self._rules:
             return None
         identity = identify(self._rules, evidence_of(peer, listener)) if peer is not None else None
-        return Entrant(identity, tuple(tokens), self._ledger)
+        return Entrant(identity, tuple(tokens), self._ledger, self._pin_files)
 
 
 class Entrant:
@@ -93,15 +101,23 @@ class Entrant:
         identity: Who it is; None for nobody.
     """
 
-    def __init__(self, identity: Identity | None, tokens: tuple[TokenRule, ...], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        identity: Identity | None,
+        tokens: tuple[TokenRule, ...],
+        ledger: Ledger,
+        pin_files: Mapping[str, Path],
+    ) -> None:
         """Prepare.
 
         Args:
             identity: Who it is; None for nobody.
             tokens: The configured tokens.
             ledger: What identities have used.
+            pin_files: Files with PINs, by the names of tokens.
         """
         self._ledger = ledger
+        self._pin_files = pin_files
         self.identity: Final = identity
         self._access = Access(identity.roles) if identity is not None else _NOBODY
         self._tokens = tokens
@@ -126,7 +142,9 @@ class Entrant:
                 if reach is None or reach.access is not access:
                     token = facts.label or facts.name
                     usage = self._ledger.usage(self.name, f"{token}/{facts.serial}", access.quota)
-                    reaches[place.slot] = Reach(access, place.slot, token, usage)
+                    path = self._pin_files.get(facts.name)
+                    pin_file = None if path is None else self._ledger.pin_file(path, facts.name)
+                    reaches[place.slot] = Reach(access, place.slot, token, usage, pin_file)
         return VirtualSlots(shown, slots.given)
 
     @property
@@ -167,7 +185,13 @@ def new_gate(config: Config, ledger: Ledger) -> Gate:
     except ValueError as error:
         raise ConfigError([str(error)]) from None
     ledger.allow(config.limits.pin_attempts)
-    return Gate(rules, ledger)
+    # Pools see to theirs themselves.
+    pin_files = {
+        name: token.pin_file
+        for name, token in config.tokens.items()
+        if token.pin_file is not None and not token.is_pool
+    }
+    return Gate(rules, ledger, pin_files)
 
 
 def evidence_of(peer: Peer, listener: str) -> Evidence:

@@ -10,25 +10,48 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from keyway.access.calls import FREE
 from keyway.access.role import ObjectFacts
-from keyway.cryptoki import CALLS, RV, Attribute, Numbers, Room, RoomBytes, RoomNumbers, Target, TokenInfo, call_named
-from keyway.cryptoki.constants import CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_TOKEN, CKF_RW_SESSION
+from keyway.cryptoki import (
+    CALLS,
+    RV,
+    Attribute,
+    Kind,
+    Null,
+    Numbers,
+    Room,
+    RoomBytes,
+    RoomNumbers,
+    Target,
+    TokenInfo,
+    call_named,
+)
+from keyway.cryptoki.constants import (
+    CKA_CLASS,
+    CKA_ID,
+    CKA_KEY_TYPE,
+    CKA_LABEL,
+    CKA_TOKEN,
+    CKF_PROTECTED_AUTHENTICATION_PATH,
+    CKF_RW_SESSION,
+    CKU_USER,
+)
 from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_simple, judge
 from keyway.daemon.guard.pins import Leave, is_last_try, judgement
 from keyway.daemon.link import OWN_IDS, Frame, LinkLost
 from keyway.observe.log import event
 from keyway.wire.ahead import NEWS, READ_AHEAD
-from keyway.wire.codec import decode_fused, decode_reply, decode_request, encode_reply, encode_request
+from keyway.wire.codec import decode_fused, decode_reply, decode_request, encode_reply, encode_request, request_kinds
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
     from keyway.access.attempts import Attempts
     from keyway.backend.stream import Stream
-    from keyway.daemon.guard.reach import Reach
+    from keyway.daemon.guard.reach import PinFile, Reach
     from keyway.daemon.guard.witness import Witness
 
 __all__ = ["Guard"]
@@ -109,6 +132,7 @@ class Guard(asyncio.Protocol):
         self._attempts = attempts
         self._witness = witness
         self._pins: dict[int, Leave] = {}
+        self._infos: set[int] = set()
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[int, _Session] = {}
         self._opening: dict[int, tuple[int, _Session]] = {}
@@ -200,6 +224,8 @@ class Guard(asyncio.Protocol):
         if number == _MECHANISM_INFO:
             mechanism, _ = decode_request(CALLS[number - 1], 0, data[HEADER_SIZE:])
             return None if access.shows_mechanism(cast(int, mechanism)) else RV.CKR_MECHANISM_INVALID
+        if number == _TOKEN_INFO.number and reach.pin_file is not None:
+            self._infos.add(frame[3])
         if number == _OPEN:
             return self._opens(reach, frame, data)
         if number in _LOGINS or number == _SET_PIN:
@@ -230,6 +256,8 @@ class Guard(asyncio.Protocol):
             user, *_ = decode_request(CALLS[frame[1] - 1], 0, data[HEADER_SIZE:])
             if (refusal := reach.access.login(cast(int, user))) is not None:
                 return refusal
+            if reach.pin_file is not None and user == CKU_USER and (held := _with_pin(frame, data, reach.pin_file)):
+                return self._give_held_pin(reach, frame, held)
         return self._give_pin(reach, frame, data)
 
     def _names(self, reach: Reach, frame: Frame, data: bytes) -> int | Coroutine[Any, Any, None] | None:
@@ -312,6 +340,17 @@ class Guard(asyncio.Protocol):
         self._pins[frame[3]] = leave
         self._pass(frame, data, reach)
         self._send(data)
+
+    async def _give_held_pin(self, reach: Reach, frame: Frame, body: bytes) -> None:
+        """Log in with the PIN that the gateway holds, for whom is known without one."""
+        assert reach.pin_file is not None
+        self._pass(frame, HEADER.pack(*frame), reach)
+        reply, told = await self._call(frame[1], body, frame[4], 0, 0)
+        if judgement(reply[5]) is False:
+            reach.pin_file.refused(reply[5])
+        if self._witness is not None:
+            self._witness.answered((*reply[:3], frame[3], *reply[4:]))
+        self._answer(frame, reply[5], told)
 
     async def _find(self, reach: Reach, frame: Frame, data: bytes) -> None:
         """Search on behalf of the client until there is something that it may see, or nothing more."""
@@ -439,6 +478,13 @@ class Guard(asyncio.Protocol):
                         self._sessions[handle] = session
                     else:
                         session.reach.usage.close()
+                elif number in self._infos:
+                    self._infos.discard(number)
+                    if start < at:
+                        self.near.data_received(data[start:at])
+                    start = stop
+                    body = _with_path(data[at + HEADER_SIZE : stop])
+                    self.near.data_received(HEADER.pack(len(body), *frame[1:]) + body)
                 elif number in self._pins:
                     self._pins.pop(number).end(judgement(frame[5]))
                 elif data[at:stop] == NEWS:
@@ -477,6 +523,25 @@ class Guard(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let it go on."""
         self.near.resume_writing()
+
+
+def _with_pin(frame: Frame, data: bytes, pin_file: PinFile) -> bytes | None:
+    """Return the body of a login with the PIN that the gateway holds; None if the client gives one, or none is to be had."""
+    row = CALLS[frame[1] - 1]
+    values = decode_request(row, 0, data[HEADER_SIZE:])
+    place = next(place for place, kind in enumerate(request_kinds(row)) if kind is Kind.PIN)
+    if not isinstance(values[place], Null) or (pin := pin_file.read()) is None:
+        return None
+    return encode_request(row, (*values[:place], pin, *values[place + 1 :])).body
+
+
+def _with_path(body: bytes) -> bytes:
+    """Say in CK_TOKEN_INFO that it takes no PIN of the client's to log in."""
+    values = decode_reply(_TOKEN_INFO, body)
+    if not values or not isinstance(values[0], TokenInfo):
+        return body
+    info = replace(values[0], flags=values[0].flags | CKF_PROTECTED_AUTHENTICATION_PATH)
+    return encode_reply(_TOKEN_INFO, (info,))
 
 
 def _facts_of(answer: tuple[Attribute, ...]) -> ObjectFacts:
