@@ -10,48 +10,34 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from keyway.access.calls import FREE
-from keyway.access.role import ObjectFacts
 from keyway.cryptoki import (
     CALLS,
     RV,
-    Attribute,
-    Kind,
-    Null,
-    Numbers,
-    Room,
-    RoomBytes,
-    RoomNumbers,
     Target,
     TokenInfo,
     call_named,
 )
 from keyway.cryptoki.constants import (
-    CKA_CLASS,
-    CKA_ID,
-    CKA_KEY_TYPE,
-    CKA_LABEL,
-    CKA_TOKEN,
-    CKF_PROTECTED_AUTHENTICATION_PATH,
     CKF_RW_SESSION,
     CKU_USER,
 )
 from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_simple, judge
-from keyway.daemon.guard.pins import Leave, is_last_try, judgement
+from keyway.daemon.guard.looking import Told, facts_of, find, list_mechanisms
+from keyway.daemon.guard.pins import Leave, is_last_try, judgement, with_path, with_pin
 from keyway.daemon.link import OWN_IDS, Frame, LinkLost
 from keyway.observe.log import event
 from keyway.wire.ahead import NEWS, READ_AHEAD
-from keyway.wire.codec import decode_fused, decode_reply, decode_request, encode_reply, encode_request, request_kinds
+from keyway.wire.codec import decode_reply, decode_request, encode_request
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
 
 if TYPE_CHECKING:
     from keyway.access.attempts import Attempts
     from keyway.backend.stream import Stream
-    from keyway.daemon.guard.reach import PinFile, Reach
+    from keyway.daemon.guard.reach import Reach
     from keyway.daemon.guard.witness import Witness
 
 __all__ = ["Guard"]
@@ -76,22 +62,6 @@ _FORGETTING: Final = frozenset(
     for name in ("C_Login", "C_LoginUser", "C_Logout", "C_DestroyObject", "C_SetAttributeValue", "C_InitToken")
 )
 """Calls after which an object that was looked at may be another one, or be gone."""
-
-_ROOM: Final = 4096
-_QUERY: Final = encode_request(
-    _READ,
-    (
-        0,
-        (
-            Attribute(CKA_CLASS, RoomNumbers(1)),
-            Attribute(CKA_KEY_TYPE, RoomNumbers(1)),
-            Attribute(CKA_TOKEN, RoomBytes(1)),
-            Attribute(CKA_LABEL, RoomBytes(_ROOM)),
-            Attribute(CKA_ID, RoomBytes(_ROOM)),
-        ),
-    ),
-).body
-_MOST_MECHANISMS: Final = 4096
 
 
 class _Session(NamedTuple):
@@ -218,9 +188,10 @@ class Guard(asyncio.Protocol):
             reach.forget()
         match number:
             case _FIND.number if not access.sees_all_objects:
-                return self._find(reach, frame, data)
+                reach.refresh(self._loop.time())
+                return self._answered_by(find(self._call, reach, frame, data), frame, data, reach)
             case _MECHANISM_LIST.number if not access.allows_all_mechanisms:
-                return self._list_mechanisms(reach, frame, data)
+                return self._answered_by(list_mechanisms(self._call, reach, frame, data), frame, data, reach)
         if number == _MECHANISM_INFO:
             mechanism, _ = decode_request(CALLS[number - 1], 0, data[HEADER_SIZE:])
             return None if access.shows_mechanism(cast(int, mechanism)) else RV.CKR_MECHANISM_INVALID
@@ -256,7 +227,7 @@ class Guard(asyncio.Protocol):
             user, *_ = decode_request(CALLS[frame[1] - 1], 0, data[HEADER_SIZE:])
             if (refusal := reach.access.login(cast(int, user))) is not None:
                 return refusal
-            if reach.pin_file is not None and user == CKU_USER and (held := _with_pin(frame, data, reach.pin_file)):
+            if reach.pin_file is not None and user == CKU_USER and (held := with_pin(frame, data, reach.pin_file)):
                 return self._give_held_pin(reach, frame, held)
         return self._give_pin(reach, frame, data)
 
@@ -298,8 +269,8 @@ class Guard(asyncio.Protocol):
             return
         if (error := done.exception()) is not None:
             self._waiting.clear()
-            if not isinstance(error, LinkLost):
-                self._far.abort()
+            self._far.abort()
+            if not isinstance(error, (LinkLost, WireError)):
                 raise error
             return
         while self._waiting and self._work is None:
@@ -310,7 +281,7 @@ class Guard(asyncio.Protocol):
     async def _look(self, reach: Reach, frame: Frame, data: bytes, unknown: Unknown) -> None:
         """Look at objects, and judge the request again."""
         for handle in unknown.objects:
-            await self._facts(reach, frame[4], handle)
+            await facts_of(self._call, reach, frame[4], handle)
         verdict = self._verdict(reach, frame, data)
         if isinstance(verdict, int):
             self._refuse(frame, data, reach, verdict)
@@ -352,67 +323,14 @@ class Guard(asyncio.Protocol):
             self._witness.answered((*reply[:3], frame[3], *reply[4:]))
         self._answer(frame, reply[5], told)
 
-    async def _find(self, reach: Reach, frame: Frame, data: bytes) -> None:
-        """Search on behalf of the client until there is something that it may see, or nothing more."""
-        flags, body, object_ = frame[2] & ~Flags.POSTED, data[HEADER_SIZE:], frame[5]
+    async def _answered_by(self, work: Coroutine[Any, Any, Told], frame: Frame, data: bytes, reach: Reach) -> None:
+        """Answer a request with what comes of some work."""
         try:
-            again = encode_request(_FIND, decode_fused(_FIND, object_, body)[1]).body if flags & Flags.FUSED else body
+            told = await work
         except WireError:
             self._refuse(frame, data, reach, RV.CKR_ARGUMENTS_BAD)
-            return
-        reach.refresh(self._loop.time())
-        while True:
-            reply, told = await self._call(_FIND.number, body, frame[4], object_, flags)
-            values = decode_reply(_FIND, told)
-            found = values[0] if values else None
-            handles = found.data if isinstance(found, Numbers) else None
-            if reply[5] != RV.CKR_OK or not handles:
-                self._answer(frame, reply[5], told, reply[2] & Flags.INIT)
-                return
-            seen = [handle for handle in handles if self._is_seen(reach, await self._facts(reach, frame[4], handle))]
-            if seen:
-                self._answer(frame, RV.CKR_OK, encode_reply(_FIND, (Numbers(len(seen), tuple(seen)),)))
-                return
-            flags, body, object_ = 0, again, 0
-
-    @staticmethod
-    def _is_seen(reach: Reach, facts: ObjectFacts | None) -> bool:
-        return facts is not None and reach.access.object(facts)
-
-    async def _list_mechanisms(self, reach: Reach, frame: Frame, data: bytes) -> None:
-        """List the mechanisms that the client may use."""
-        row = _MECHANISM_LIST
-        try:
-            (room,) = decode_request(row, 0, data[HEADER_SIZE:])
-        except WireError:
-            self._refuse(frame, data, reach, RV.CKR_ARGUMENTS_BAD)
-            return
-        assert isinstance(room, Room)
-        everything = encode_request(row, (Room(_MOST_MECHANISMS, True),)).body
-        reply, told = await self._call(row.number, everything, frame[4], 0, 0)
-        values = decode_reply(row, told)
-        if reply[5] != RV.CKR_OK or not values or not isinstance(values[0], Numbers):
-            self._answer(frame, reply[5], told)
-            return
-        shown = tuple(each for each in values[0].data or () if reach.access.shows_mechanism(each))
-        if room.length is None:
-            self._answer(frame, RV.CKR_ARGUMENTS_BAD)
-        elif not room.has_buffer:
-            self._answer(frame, RV.CKR_OK, encode_reply(row, (Numbers(len(shown), None),)))
-        elif room.length < len(shown):
-            self._answer(frame, RV.CKR_BUFFER_TOO_SMALL, encode_reply(row, (Numbers(len(shown), None),)))
         else:
-            self._answer(frame, RV.CKR_OK, encode_reply(row, (Numbers(len(shown), shown),)))
-
-    async def _facts(self, reach: Reach, session: int, handle: int) -> ObjectFacts | None:
-        """Return what is known of an object, which is looked at if need be."""
-        if handle not in reach.objects:
-            reply, told = await self._call(_READ.number, _QUERY, session, handle, 0)
-            values = decode_reply(_READ, told)
-            answer = values[0] if values else None
-            is_there = isinstance(answer, tuple) and reply[5] != RV.CKR_OBJECT_HANDLE_INVALID
-            reach.objects[handle] = _facts_of(cast(tuple[Attribute, ...], answer)) if is_there else None
-        return reach.objects[handle]
+            self._answer(frame, told.rv, told.body, told.flags)
 
     async def _call(self, number: int, body: bytes, target: int, object_: int, flags: int) -> tuple[Frame, bytes]:
         if self._far.is_closing():
@@ -483,7 +401,7 @@ class Guard(asyncio.Protocol):
                     if start < at:
                         self.near.data_received(data[start:at])
                     start = stop
-                    body = _with_path(data[at + HEADER_SIZE : stop])
+                    body = with_path(data[at + HEADER_SIZE : stop])
                     self.near.data_received(HEADER.pack(len(body), *frame[1:]) + body)
                 elif number in self._pins:
                     self._pins.pop(number).end(judgement(frame[5]))
@@ -523,37 +441,3 @@ class Guard(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Let it go on."""
         self.near.resume_writing()
-
-
-def _with_pin(frame: Frame, data: bytes, pin_file: PinFile) -> bytes | None:
-    """Return the body of a login with the PIN that the gateway holds; None if the client gives one, or none is to be had."""
-    row = CALLS[frame[1] - 1]
-    values = decode_request(row, 0, data[HEADER_SIZE:])
-    place = next(place for place, kind in enumerate(request_kinds(row)) if kind is Kind.PIN)
-    if not isinstance(values[place], Null) or (pin := pin_file.read()) is None:
-        return None
-    return encode_request(row, (*values[:place], pin, *values[place + 1 :])).body
-
-
-def _with_path(body: bytes) -> bytes:
-    """Say in CK_TOKEN_INFO that it takes no PIN of the client's to log in."""
-    values = decode_reply(_TOKEN_INFO, body)
-    if not values or not isinstance(values[0], TokenInfo):
-        return body
-    info = replace(values[0], flags=values[0].flags | CKF_PROTECTED_AUTHENTICATION_PATH)
-    return encode_reply(_TOKEN_INFO, (info,))
-
-
-def _facts_of(answer: tuple[Attribute, ...]) -> ObjectFacts:
-    given = {attribute.type: attribute.value for attribute in answer}
-
-    def number(type_: int) -> int | None:
-        found = given.get(type_)
-        return found if isinstance(found, int) else None
-
-    def octets(type_: int) -> bytes:
-        found = given.get(type_)
-        return found if isinstance(found, bytes) else b""
-
-    on_token = octets(CKA_TOKEN) != b"\0"
-    return ObjectFacts(number(CKA_CLASS), number(CKA_KEY_TYPE), octets(CKA_LABEL), octets(CKA_ID), on_token)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from keyway.cryptoki import RV, TokenInfo
-from keyway.cryptoki.constants import CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY
+from keyway.cryptoki import CALLS, RV, Kind, Null, TokenInfo, call_named
+from keyway.cryptoki.constants import CKF_PROTECTED_AUTHENTICATION_PATH, CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY
+from keyway.wire.codec import decode_reply, decode_request, encode_reply, encode_request, request_kinds
+from keyway.wire.header import HEADER_SIZE
 
 if TYPE_CHECKING:
     from keyway.access.attempts import Attempts
+    from keyway.daemon.guard.reach import PinFile
+    from keyway.daemon.link import Frame
 
-__all__ = ["Leave", "is_last_try", "judgement"]
+__all__ = ["Leave", "is_last_try", "judgement", "with_path", "with_pin"]
 
+_TOKEN_INFO: Final = call_named("C_GetTokenInfo")
 _WRONG: Final = frozenset({RV.CKR_PIN_INCORRECT, RV.CKR_PIN_INVALID, RV.CKR_PIN_LEN_RANGE, RV.CKR_PIN_LOCKED})
 _FINAL: Final = CKF_USER_PIN_FINAL_TRY | CKF_SO_PIN_FINAL_TRY
 
@@ -61,3 +67,22 @@ def judgement(rv: int) -> bool | None:
     if rv == RV.CKR_OK:
         return True
     return False if rv in _WRONG else None
+
+
+def with_pin(frame: Frame, data: bytes, pin_file: PinFile) -> bytes | None:
+    """Return the body of a login with the PIN that the gateway holds; None if the client gives one, or none is to be had."""
+    row = CALLS[frame[1] - 1]
+    values = decode_request(row, 0, data[HEADER_SIZE:])
+    place = next(place for place, kind in enumerate(request_kinds(row)) if kind is Kind.PIN)
+    if not isinstance(values[place], Null) or (pin := pin_file.read()) is None:
+        return None
+    return encode_request(row, (*values[:place], pin, *values[place + 1 :])).body
+
+
+def with_path(body: bytes) -> bytes:
+    """Say in CK_TOKEN_INFO that it takes no PIN of the client's to log in."""
+    values = decode_reply(_TOKEN_INFO, body)
+    if not values or not isinstance(values[0], TokenInfo):
+        return body
+    info = replace(values[0], flags=values[0].flags | CKF_PROTECTED_AUTHENTICATION_PATH)
+    return encode_reply(_TOKEN_INFO, (info,))
