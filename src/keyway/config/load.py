@@ -10,6 +10,7 @@ from keyway.config.errors import ConfigError
 from keyway.config.options import (
     ApiOptions,
     ApiPinOptions,
+    AuditOptions,
     BackendOptions,
     Config,
     LimitOptions,
@@ -61,7 +62,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         raise ConfigError([f"{name}: not TOML: {error}"]) from error
     reader = Reader(text, name)
     reader.only_keys(
-        document, (), ("listen", "listener", "offer", "backend", "token", "log", "metrics", "api", "limits")
+        document, (), ("listen", "listener", "offer", "backend", "token", "log", "metrics", "audit", "api", "limits")
     )
     config = Config(
         listen=reader.section(ListenOptions, document, ("listen",)),
@@ -71,6 +72,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         offers=MappingProxyType(dict(reader.named_sections(OfferOptions, document, "offer"))),
         log=reader.section(LogOptions, document, ("log",)),
         metrics=reader.section(MetricsOptions, document, ("metrics",)),
+        audit=reader.section(AuditOptions, document, ("audit",)),
         api=_api(reader, document),
         api_pins=MappingProxyType(dict(reader.named_sections(ApiPinOptions, _api_table(document), "pin", ("api",)))),
         limits=reader.section(LimitOptions, document, ("limits",)),
