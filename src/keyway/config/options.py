@@ -370,7 +370,7 @@ class AuditOptions:
         "refuse",
         choices=("refuse", "count"),
     )
-    checkpoint_every: int = option("Records after which there is a checkpoint.", 10_000, at_least=1, at_most=100_000)
+    checkpoint_every: int = option("Records after which there is a checkpoint.", 10_000, at_least=100, at_most=100_000)
     checkpoint_seconds: float = option(
         "Seconds after which there is one, if anything was recorded meanwhile.", 300.0, at_least=1, at_most=86_400
     )

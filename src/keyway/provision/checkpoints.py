@@ -8,7 +8,7 @@ from typing import Final
 
 from keyway.address import Address
 from keyway.config.uris import key_uri
-from keyway.cryptoki import Attribute, CkError, Mechanism, Null
+from keyway.cryptoki import RV, Attribute, CkError, Mechanism, Null
 from keyway.cryptoki.constants import (
     CKA_CLASS,
     CKA_KEY_TYPE,
@@ -31,6 +31,13 @@ __all__ = ["TokenSigner"]
 
 SIGNING: Final = 60.0
 """Seconds that all of it may take."""
+_PIN_ERRORS: Final = (
+    RV.CKR_PIN_INCORRECT,
+    RV.CKR_PIN_INVALID,
+    RV.CKR_PIN_LEN_RANGE,
+    RV.CKR_PIN_EXPIRED,
+    RV.CKR_PIN_LOCKED,
+)
 
 
 class TokenSigner:
@@ -57,6 +64,7 @@ class TokenSigner:
         self._uri = key_uri(key)
         self._daemon = daemon
         self._pin_file = pin_file
+        self._refused: bytes | None = None
 
     async def sign(self, digest: bytes) -> bytes:
         """Return the signature of a SHA-256 digest.
@@ -83,14 +91,26 @@ class TokenSigner:
     async def _signature(self, context: Context, digest: bytes) -> bytes:
         session = await context.session(await self._slot(context), writes=False)
         if self._pin_file is not None:
-            pin = await asyncio.to_thread(read_private, self._pin_file, MAX_PIN + 2)
-            await session.login(CKU_USER, pin.rstrip(b"\r\n"))
+            await self._login(session, self._pin_file)
         key, key_type = await self._private_key(session)
         if key_type == CKK_EC:
             return await session.sign(Mechanism(CKM_ECDSA, Null()), key, digest)
         if key_type == CKK_RSA:
             return await session.sign(Mechanism(CKM_RSA_PKCS, Null()), key, DIGEST_INFO["sha256"] + digest)
         raise SignerError("the key is neither EC nor RSA")
+
+    async def _login(self, session: Session, pin_file: Path) -> None:
+        pin = (await asyncio.to_thread(read_private, pin_file, MAX_PIN + 2)).rstrip(b"\r\n")
+        if pin == self._refused:
+            # Another attempt with it at each checkpoint would lock the token.
+            raise SignerError(f"the PIN in {pin_file} was refused, and is not tried again until the file changes")
+        try:
+            await session.login(CKU_USER, pin)
+        except CkError as error:
+            if error.rv in _PIN_ERRORS:
+                self._refused = pin
+            raise
+        self._refused = None
 
     async def _slot(self, context: Context) -> int:
         seen, _ = await seen_tokens(context)

@@ -46,6 +46,7 @@ RECORDED: Final = (
     "C_DecryptMessageNext",
     # The result of any of these, if it was asked for asynchronously.
     "C_AsyncComplete",
+    "C_AsyncJoin",
 )
 """Calls after which something is signed, disclosed, or other than before."""
 
@@ -74,7 +75,6 @@ UNRECORDED: Final = (
     "C_GetFunctionStatus",
     "C_CancelFunction",
     "C_AsyncGetID",
-    "C_AsyncJoin",
     # Looking at objects.
     "C_FindObjectsInit",
     "C_FindObjects",

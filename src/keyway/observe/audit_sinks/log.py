@@ -229,7 +229,7 @@ class AuditLog:
             self._begin_checkpoint()
 
     def _begin_checkpoint(self) -> None:
-        if self._signing is not None and not self._signing.done():
+        if self._is_closing or (self._signing is not None and not self._signing.done()):
             return
         self._unsigned = 0
         # What the chain has now: lines that wait for a sink have their place in it already.
