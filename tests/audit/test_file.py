@@ -175,7 +175,7 @@ def test_one_process_writes_a_log(path):
 
 
 def test_the_disk_is_told_to_keep_it(path, monkeypatch):
-    synced = []
+    synced: list[int] = []
     monkeypatch.setattr(os, "fdatasync", synced.append)
     write(path, 6, batch=2, syncs=True)
     assert len(synced) == 3

@@ -123,7 +123,7 @@ def test_checkpoints_are_signed_by_a_token(start, home, path, kind, pin):
 
     def checkpoint(condition):
         """Have a checkpoint made, and return the first one that is as it should be."""
-        found = []
+        found: list[dict] = []
 
         def comes():
             assert command("reload", "--socket", daemon.socket)[0] == 0

@@ -1,5 +1,7 @@
 """Running a daemon, for the commands that do."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
