@@ -217,6 +217,23 @@ class TestFiles:
         assert self.verified(other).found[0][:2] == ("file 0", 2)
 
 
+def test_a_stream_has_a_chain_for_each_start_of_the_gateway():
+    def lines_of(verifier, *streams):
+        verifier.file("stream", needs_header=False)
+        for stream in streams:
+            for line in stream:
+                verifier.line(line)
+        return verifier.end()
+
+    first, second = a_log(3)[1:], a_log(5, checkpoint_every=5)[1:]
+    found = lines_of(Verifier(check, begins_anew=True), first, second)
+    assert found.is_good
+    assert (found.lines, found.chains, found.last, found.signed_to) == (9, 2, 6, 5)
+    assert not lines_of(Verifier(), first, second).is_good
+    assert not lines_of(Verifier(begins_anew=True), first, second[1:]).is_good
+    assert not lines_of(Verifier(begins_anew=True), first, first[:1], second[2:3]).is_good
+
+
 def test_findings_are_not_without_end():
     found = findings([b"x\n"] * (MAX_FINDINGS + 5))
     assert len(found.found) == MAX_FINDINGS

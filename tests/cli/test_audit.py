@@ -9,6 +9,7 @@ from tests.audit.logs import a_record
 
 from keyway.observe.audit import Chain, Checkpoint, signed_message
 from keyway.observe.audit_sinks import FileSink
+from keyway.observe.audit_sinks.syslog import message
 
 
 def pem(key):
@@ -112,6 +113,21 @@ def test_a_missing_end(keyway, make_log):
     done = keyway("audit", "verify", "--expect", head, directory)
     assert done.returncode == 1
     assert done.stdout.splitlines()[0] == f"log: cut off: no line has the hash {head}"
+
+
+def test_what_syslog_took(keyway, tmp_path):
+    path = tmp_path / "messages"
+    lines = []
+    for _ in range(2):
+        chain = Chain()
+        lines += [message(chain.line(a_record(number)), "host", 7) + b"\n" for number in range(3)]
+    path.write_bytes(b"".join(lines))
+    done = keyway("audit", "verify", "--stream", path)
+    assert done.returncode == 0
+    assert done.stdout.startswith("6 lines in 2 chains: good")
+    assert keyway("audit", "verify", path).returncode == 1
+    path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    assert f"{path}:2: missing: lines 2 to 2 before this one" in keyway("audit", "verify", "--stream", path).stdout
 
 
 def test_what_is_no_log(keyway, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -12,6 +13,8 @@ from keyway.observe.audit import Findings, Verifier, read_header
 from keyway.observe.audit.chain import MAX_LINE
 
 __all__ = ["audit"]
+
+_START: Final = b'{"seq":'
 
 
 @click.group()
@@ -34,8 +37,13 @@ def audit() -> None:
     multiple=True,
     help="A line must have this hash, which was noted elsewhere: tells whether the end was cut off. May be repeated.",
 )
+@click.option(
+    "--stream",
+    is_flag=True,
+    help="The files hold lines that came from syslog or standard output: in the order in which they are given, with a new chain at each start of the daemon.",
+)
 @click.argument("paths", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-def verify(key_file: Path | None, expected: tuple[str, ...], paths: tuple[Path, ...]) -> None:
+def verify(key_file: Path | None, expected: tuple[str, ...], stream: bool, paths: tuple[Path, ...]) -> None:
     """Find lines that were changed, removed, inserted or moved in the files of an audit log, or in directories with nothing else.
 
     Files are taken in the order of their lines, whatever they are called. The exit status is 0 if nothing is wrong.
@@ -48,12 +56,13 @@ def verify(key_file: Path | None, expected: tuple[str, ...], paths: tuple[Path, 
             check = check_with(key_file.read_bytes())
         except (OSError, ValueError) as error:
             raise click.ClickException(f"{key_file}: {error}") from error
-    verifier = Verifier(check, [each.lower() for each in expected])
+    verifier = Verifier(check, [each.lower() for each in expected], begins_anew=stream)
     try:
-        for path in _in_order(paths):
-            verifier.file(str(path))
+        for path in paths if stream else _in_order(paths):
+            verifier.file(str(path), needs_header=not stream)
             for line in _lines(path):
-                verifier.line(line)
+                # Syslog puts something before each line.
+                verifier.line(line[max(0, line.find(_START)) :] if stream else line)
     except OSError as error:
         raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror}") from error
     findings = verifier.end()
@@ -87,8 +96,11 @@ def _summary(findings: Findings, *, has_key: bool) -> str:
     if not findings.lines:
         return "no lines"
     count = len(findings.found) + findings.more
+    where = f"lines {findings.first} to {findings.last}"
+    if findings.chains > 1:
+        where = f"{findings.lines} lines in {findings.chains} chains"
     parts = [
-        f"lines {findings.first} to {findings.last}: {'good' if not count else f'{count} finding' + 's' * (count > 1)}",
+        f"{where}: {'good' if not count else f'{count} finding' + 's' * (count > 1)}",
         f"last hash {findings.head}",
         f"{findings.checkpoints} checkpoint{'s' * (findings.checkpoints != 1)}",
     ]

@@ -43,6 +43,7 @@ class Findings:
         found: What is wrong, in order; at most `MAX_FINDINGS`.
         more: How many findings there are beyond them.
         lines: How many lines there are, first lines of files not among them.
+        chains: How many chains they are. In files there is one.
         first: Number of the first line; 0 if there is none.
         last: Number of the last line.
         head: Its hash in hexadecimal.
@@ -54,6 +55,7 @@ class Findings:
     found: tuple[Finding, ...]
     more: int
     lines: int
+    chains: int
     first: int
     last: int
     head: str
@@ -70,21 +72,25 @@ class Findings:
 class Verifier:
     """Takes the lines of a log one after the other."""
 
-    def __init__(self, check: Check | None = None, expected: Collection[str] = ()) -> None:
+    def __init__(
+        self, check: Check | None = None, expected: Collection[str] = (), *, begins_anew: bool = False
+    ) -> None:
         """Begin.
 
         Args:
             check: Checks the signatures of checkpoints; None: they are not checked.
             expected: Hashes in hexadecimal that lines must have, such as one that another machine has kept: tells whether the end was cut off.
+            begins_anew: Whether another chain may begin where one ends, as in a stream at each start of the gateway.
         """
         self._check = check
+        self._begins_anew = begins_anew
         self._expected = set(expected)
         self._file, self._number, self._needs_header = "", 0, False
         self._seq, self._hash, self._is_known = 0, FIRST, False
         self._is_in_doubt = False
         self._recent: dict[int, bytes] = {}
         self._found: list[Finding] = []
-        self._more = self._lines = self._first = self._checkpoints = self._signed = self._signed_to = 0
+        self._more = self._lines = self._chains = self._first = self._checkpoints = self._signed = self._signed_to = 0
 
     def file(self, name: str, *, needs_header: bool = True) -> None:
         """Begin with the next file, in the order in which they were written.
@@ -122,6 +128,7 @@ class Verifier:
             tuple(self._found),
             self._more,
             self._lines,
+            self._chains,
             self._first,
             self._seq,
             head,
@@ -150,6 +157,9 @@ class Verifier:
                 self._wrong("changed")
         elif read.seq == self._seq + 1 and read.follows(self._hash):
             pass
+        elif self._begins_anew and read.seq == 1 and read.follows(FIRST):
+            self._chains += 1
+            self._recent.clear()
         elif read.seq <= self._seq:
             self._wrong(f"out of order: line {read.seq} behind line {self._seq}: inserted, repeated or moved")
             return False
@@ -160,6 +170,7 @@ class Verifier:
 
     def _go_on(self, read: Line) -> None:
         self._lines += 1
+        self._chains = self._chains or 1
         self._first = self._first or read.seq
         self._seq, self._hash, self._is_known, self._is_in_doubt = read.seq, read.hash, True, False
         self._expected.discard(read.hash.hex())
