@@ -152,4 +152,5 @@ def test_what_is_no_key(keyway, make_log, tmp_path, content):
 def test_nothing_there(keyway, tmp_path):
     assert keyway("audit", "verify", tmp_path / "none").returncode == 2
     (tmp_path / "empty").mkdir()
-    assert keyway("audit", "verify", tmp_path / "empty").stdout == "no lines\n"
+    done = keyway("audit", "verify", tmp_path / "empty")
+    assert (done.returncode, done.stdout) == (1, "no lines\n")

@@ -46,7 +46,7 @@ def audit() -> None:
 def verify(key_file: Path | None, expected: tuple[str, ...], stream: bool, paths: tuple[Path, ...]) -> None:
     """Find lines that were changed, removed, inserted or moved in the files of an audit log, or in directories with nothing else.
 
-    Files are taken in the order of their lines, whatever they are called. The exit status is 0 if nothing is wrong.
+    Files are taken in the order of their lines, whatever they are called. The exit status is 0 if there are lines, and nothing is wrong.
     """
     check = None
     if key_file is not None:
@@ -70,7 +70,7 @@ def verify(key_file: Path | None, expected: tuple[str, ...], stream: bool, paths
         place = f"{found.file}:{found.line}" if found.line else "log"
         click.echo(f"{place}: {found.what}")
     click.echo(_summary(findings, has_key=check is not None))
-    sys.exit(not findings.is_good)
+    sys.exit(not (findings.is_good and findings.lines))
 
 
 def _in_order(paths: Sequence[Path]) -> list[Path]:
