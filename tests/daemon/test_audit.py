@@ -39,8 +39,10 @@ def test_start_reload_and_stop_are_recorded(start, home, path):
     config = home / "keyway.toml"
     config.write_text(config.read_text() + "[limits]\ncontexts = 7\n")
     assert command("reload", "--socket", daemon.socket)[0] == 0
-    config.write_text(config.read_text() + "contexts = 8\n")
+    good = config.read_text()
+    config.write_text(good + "contexts = 8\n")
     assert command("reload", "--socket", daemon.socket)[0] == 1
+    config.write_text(good)
     assert daemon.stop() == 0
     records = told(path)
     assert [each["event"] for each in records] == ["start", *["configuration"] * 3, "stop"]
