@@ -65,6 +65,10 @@ async def reload(daemon: Daemon) -> Outcome:
         event(logging.INFO, "reloaded", changes="; ".join(outcome.changes) or "none")
     for name in outcome.needs_restart:
         event(logging.WARNING, "needs a restart", option=name)
+    if daemon.audit is not None:
+        from keyway.daemon.audit import reloaded
+
+        reloaded(daemon.audit, outcome)
     return outcome
 
 

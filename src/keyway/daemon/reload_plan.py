@@ -94,7 +94,7 @@ def plan(old: Config, new: Config) -> Plan:
     pools = _pools(old, new, backends.changed)
     kept = _same_places(old.listeners, new.listeners)
     return Plan(
-        config=dataclasses.replace(new, listen=old.listen),
+        config=dataclasses.replace(new, listen=old.listen, audit=old.audit),
         backends=backends,
         pools=pools,
         tokens=_changes(_plain(old), _plain(new)),
@@ -161,6 +161,8 @@ def _same_places(old: Mapping[str, ListenerOptions], new: Mapping[str, ListenerO
 
 
 def _needs_restart(old: Config, new: Config) -> Iterator[str]:
+    if old.audit != new.audit:
+        yield "audit"
     if old.listen is None or new.listen is None:
         if old.listen != new.listen:
             yield "listen"

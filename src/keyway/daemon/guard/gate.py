@@ -10,7 +10,8 @@ from keyway.access.attempts import Attempts
 from keyway.access.identity import Evidence, Identity, IdentityRule, identify
 from keyway.access.policy import Access
 from keyway.access.quota import Usage
-from keyway.access.role import Quota, TokenFacts
+from keyway.access.role import Quota, Role, TokenFacts
+from keyway.access.role import TokenRule as AnyToken
 from keyway.config import ConfigError, identity_rules_of, resolved
 from keyway.cryptoki import stripped
 from keyway.daemon.guard.guard import Guard
@@ -21,11 +22,14 @@ from keyway.gateway.slots import BackendSlot, SeenSlot, Slot, TokenRule, Virtual
 if TYPE_CHECKING:
     from keyway.backend.stream import Stream
     from keyway.config import Config
+    from keyway.observe.audit_sinks import AuditLog
     from keyway.transport.peer import Peer
 
 __all__ = ["Entrant", "Gate", "Ledger", "evidence_of", "new_gate"]
 
 _NOBODY: Final = Access(())
+_ANYTHING: Final = (Role(name="", tokens=(AnyToken(),), administration=True, export=True),)
+"""For who is recorded only."""
 
 
 class Ledger:
@@ -80,18 +84,32 @@ class Gate:
         self._pin_files = pin_files
         self._ledger = ledger
 
-    def enter(self, peer: Peer | None, listener: str, tokens: Iterable[TokenRule]) -> Entrant | None:
+    def enter(
+        self,
+        peer: Peer | None,
+        listener: str,
+        tokens: Iterable[TokenRule],
+        audit: AuditLog | None = None,
+        context: str = "",
+    ) -> Entrant | None:
         """Return what guards a context that begins; None if it may do as it likes.
 
         Args:
             peer: Who connected.
             listener: Where.
             tokens: The configured tokens.
+            audit: Where calls are recorded; None if they are not.
+            context: Name of the context.
         """
-        if not self._rules:
+        if not self._rules and audit is None:
             return None
-        identity = identify(self._rules, evidence_of(peer, listener)) if peer is not None else None
-        return Entrant(identity, tuple(tokens), self._ledger, self._pin_files)
+        if peer is None:
+            identity = None
+        elif self._rules:
+            identity = identify(self._rules, evidence_of(peer, listener))
+        else:
+            identity = Identity(_name_of(peer), _ANYTHING)
+        return Entrant(identity, tuple(tokens), self._ledger, self._pin_files, audit, context)
 
 
 class Entrant:
@@ -107,6 +125,8 @@ class Entrant:
         tokens: tuple[TokenRule, ...],
         ledger: Ledger,
         pin_files: Mapping[str, Path],
+        audit: AuditLog | None,
+        context: str,
     ) -> None:
         """Prepare.
 
@@ -115,7 +135,11 @@ class Entrant:
             tokens: The configured tokens.
             ledger: What identities have used.
             pin_files: Files with PINs, by the names of tokens.
+            audit: Where calls are recorded; None if they are not.
+            context: Name of the context.
         """
+        self._audit = audit
+        self._context = context
         self._ledger = ledger
         self._pin_files = pin_files
         self.identity: Final = identity
@@ -154,7 +178,12 @@ class Entrant:
 
     def guard(self, stream: Stream) -> None:
         """Put a guard into a stream to one of the context's backends."""
-        guard = Guard(stream, self._reaches.setdefault(stream.name, {}), self.name, self._ledger.attempts)
+        witness = None
+        if self._audit is not None:
+            from keyway.daemon.guard.witness import Witness  # What it needs takes long to load, and many do without.
+
+            witness = Witness(self._audit, self.name, self._context)
+        guard = Guard(stream, self._reaches.setdefault(stream.name, {}), self.name, self._ledger.attempts, witness)
         stream.transport = GuardedTransport(guard, stream.transport)
 
     def _facts(self, slot: Slot) -> tuple[TokenFacts, BackendSlot | None]:
@@ -192,6 +221,11 @@ def new_gate(config: Config, ledger: Ledger) -> Gate:
         if token.pin_file is not None and not token.is_pool
     }
     return Gate(rules, ledger, pin_files)
+
+
+def _name_of(peer: Peer) -> str:
+    """Return what to call somebody where nobody has a name."""
+    return peer.certificate or (f"uid {peer.uid}" if peer.uid is not None else peer.address or peer.transport)
 
 
 def evidence_of(peer: Peer, listener: str) -> Evidence:

@@ -148,6 +148,9 @@ class Guard(asyncio.Protocol):
                 verdict = self._judged(reach, frame, data)
             except WireError:
                 verdict = RV.CKR_ARGUMENTS_BAD
+        if verdict is None and self._witness is not None and self._witness.lets_no_more(frame):
+            self._answer(frame, RV.CKR_DEVICE_ERROR, flags=Flags.INIT if frame[2] & Flags.FUSED else 0)
+            return False
         if isinstance(verdict, int):
             self._refuse(frame, data, reach, verdict)
             return False
