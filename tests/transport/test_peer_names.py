@@ -16,7 +16,7 @@ TYPES = {
     "domainComponent": NameOID.DOMAIN_COMPONENT,
     "userId": NameOID.USER_ID,
 }
-VALUES = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12)
+VALUES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(TYPES)), VALUES), max_size=5))

@@ -24,6 +24,14 @@ _ROWS: Final = (CALLS[0], *CALLS)
 """By call number, which count from 1."""
 _CLASSES: Final = {0: "data", 1: "certificate", 2: "public key", 3: "private key", 4: "secret key"}
 _MAKING: Final = frozenset(call.number for call in CALLS if call.effect is Effect.OBJECTS)
+_OPERATIONS: Final = frozenset(call.operation for call in CALLS if call.number in AUDITED and call.operation)
+_BEGINNING: Final = frozenset(
+    call.number
+    for call in CALLS
+    if (call.number in AUDITED and not call.operation) or (call.operation in _OPERATIONS and call.step is Step.START)
+)
+"""Calls of which comes what has to be recorded."""
+_FUSED: Final = frozenset(call.number for call in CALLS if call.operation in _OPERATIONS)
 _STARTING: Final = frozenset(call.number for call in CALLS if call.step is Step.START) & KEYED
 
 
@@ -61,8 +69,8 @@ class Witness:
         self._active: dict[tuple[int, str], _Used] = {}
 
     def lets_no_more(self, frame: Frame) -> bool:
-        """Tell whether a call would have to be recorded, and can't be."""
-        return frame[1] in AUDITED and self._log.is_full
+        """Tell whether a call begins what would have to be recorded, and can't be. What has begun goes on, and is."""
+        return frame[1] in (_FUSED if frame[2] & Flags.FUSED else _BEGINNING) and self._log.is_full
 
     def asked(self, frame: Frame, data: bytes, reach: Reach | None) -> None:
         """See a request that passes.
