@@ -77,7 +77,9 @@ class Pooled:
 
 
 @contextlib.contextmanager
-def pooled(name: str, environment: Environment, directory: Path, policy: str = "balance") -> Iterator[Pooled]:
+def pooled(
+    name: str, environment: Environment, directory: Path, policy: str = "balance", more: str = ""
+) -> Iterator[Pooled]:
     """Run a daemon over copies of the token as it is now.
 
     Args:
@@ -85,6 +87,7 @@ def pooled(name: str, environment: Environment, directory: Path, policy: str = "
         environment: Token and modules.
         directory: Where a directory for its files is made; a unix socket's path has to be short.
         policy: The pool's policy.
+        more: More sections of the configuration.
 
     Raises:
         RuntimeError: The daemon does not come up.
@@ -102,7 +105,7 @@ def pooled(name: str, environment: Environment, directory: Path, policy: str = "
     else:
         uris = [f'"pkcs11:token={environment.token}?backend={member}"' for member in names]
         config += f'[token.{LABEL}]\nmembers = [{", ".join(uris)}]\npolicy = "{policy}"\n'
-    with contextlib.closing(Daemon(home, config)) as daemon:
+    with contextlib.closing(Daemon(home, config + more)) as daemon:
         if why := daemon.start():
             raise RuntimeError(why)
         subject = Subject(

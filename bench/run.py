@@ -25,6 +25,7 @@ from delay import delayed, direct_round_trip, late_round_trip
 from failover import ADDED_HIGHEST, ADDED_MEDIAN, LONGEST, NEXT_HIGHEST, Outcome
 from failover import EVENTS as FAILURES
 from gateway import gateway
+from hosted import AUDITED, GUARDED, HOSTED, hosted
 from ike import ADDED, IKE, set_up
 from measure import Figure, Sample, Traffic, build_load, count_traffic, prepare, sample
 from pools import pooled
@@ -158,6 +159,8 @@ TARGETS = (
     Target("pool daemon restarted", NEXT_HIGHEST, "<=", 1.0),
     # On two processors that are free.
     Target(CSRS, SHARE_OF_RAW, ">=", 0.8),
+    Target(HOSTED, GUARDED, ">=", 0.98),
+    Target(HOSTED, AUDITED, ">=", 0.92),
     *(Target(name, ADDED, "<=", 1.0) for name in IKE),
 )
 
@@ -167,7 +170,7 @@ def ike_sa(name: str) -> Callable[[Environment, Path, Path], Outcome]:
     return lambda environment, directory, _: set_up(environment, directory, IKE[name])
 
 
-EVENTS = {**{name: ike_sa(name) for name in IKE}, CSRS: csrs, **FAILURES}
+EVENTS = {**{name: ike_sa(name) for name in IKE}, CSRS: csrs, HOSTED: hosted, **FAILURES}
 """What is measured in ways of its own, by the name of the figure."""
 
 

@@ -9,7 +9,7 @@ import pytest
 from keyway.config.locate import module_library, softhsm_module
 
 COMMANDS = (
-    "agent", "api", "cert", "check", "csr", "drain", "forward", "key", "module", "p11-kit-server", "policy", "pool", "reload", "remote", "resume", "run", "serve", "slots", "status", "strongswan", "token", "top", "trace",
+    "agent", "api", "audit", "cert", "check", "csr", "drain", "forward", "key", "module", "p11-kit-server", "policy", "pool", "reload", "remote", "resume", "run", "serve", "slots", "status", "strongswan", "token", "top", "trace",
     "up",
 )  # fmt: skip
 

@@ -125,7 +125,6 @@ def test_a_plain_token_is_no_pool():
                 "long_deadline = 3",
                 "journal = 0",
                 "remember_pin = false",
-                'pin_file = "/p"',
             )
         ),
         (f"{ONE}[token.t]\nmembers = []\n", r":3: token.t: one of uri, .* is needed; or members, for a pool"),
@@ -140,6 +139,7 @@ def test_a_plain_token_is_no_pool():
         (POOL + "deadline = 601\n", r":7: token.t.deadline: must be at most 600"),
         (POOL + "long_deadline = 0\n", r":7: token.t.long_deadline: must be at least 0.1"),
         (POOL + "journal = -1\n", r":7: token.t.journal: must be at least 0"),
+        (ONE + '[token.t]\nlabel = "x"\npin_file = "/p"\n', r":5: token.t.pin_file: is for pools, or for identities"),
         (POOL + 'pin_file = "pin"\n', r":7: token.t.pin_file: must be an absolute path"),
         (POOL + f'label = "{"é" * 17}"\n', r":7: token.t.label: is longer than 32 bytes"),
         (POOL + f'serial = "{"1" * 17}"\n', r":7: token.t.serial: is longer than 16 bytes"),

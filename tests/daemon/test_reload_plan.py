@@ -146,3 +146,10 @@ def test_the_place_that_commands_ask_at_stays():
     assert made.needs_restart == ("listen.socket", "listen.mode")
     assert made.config.listen == old.listen
     assert made.config.backends == new.backends
+
+
+def test_the_audit_log_stays_as_it_is_until_a_restart():
+    old, new = config(), parse(BACKENDS["a"][0] + BACKENDS["b"][0] + '[audit]\nfile = "/a"\n')
+    made = plan(old, new)
+    assert made.needs_restart == ("audit",)
+    assert made.config == old

@@ -41,6 +41,14 @@ def test_contexts_and_sessions():
     assert value(found, "keyway_sessions") == 5
 
 
+def test_the_audit_log():
+    assert value(samples(status()), "keyway_audit_records_total") is None
+    found = samples(status(audit={"records": 7, "dropped": 2, "error": "file: No space left on device"}))
+    assert value(found, "keyway_audit_records_total") == 7
+    assert value(found, "keyway_audit_dropped_total") == 2
+    assert value(found, "keyway_audit_failing") == 1
+
+
 def test_backends():
     counters = Counters()
     counters.answered["a"] = answered = Answered()

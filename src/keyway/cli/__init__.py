@@ -10,6 +10,7 @@ __all__ = ["main"]
 _COMMANDS: Final = {
     "agent": "agent:agent",
     "api": "api:api",
+    "audit": "audit:audit",
     "cert": "cert:cert",
     "check": "serve:check",
     "csr": "key:csr",

@@ -1,5 +1,7 @@
 """Running a daemon, for the commands that do."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
@@ -7,15 +9,19 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from keyway.address import Unix
 from keyway.backend.process import INHERITED
 from keyway.config import Config
 from keyway.config.locate import host_binary
 from keyway.daemon.server import Daemon
 from keyway.transport.listen import inherited as listening_sockets
+
+if TYPE_CHECKING:
+    from keyway.observe.audit_sinks import Signer
 
 __all__ = ["Told", "found_host", "lonely", "make_daemon", "running", "stopped"]
 
@@ -33,7 +39,17 @@ def make_daemon(
     """
     if environment is None:
         environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return Daemon(config, binary, environment, version("keyway"), listening_sockets(os.environ, os.getpid()), path)
+    sockets = listening_sockets(os.environ, os.getpid())
+    return Daemon(config, binary, environment, version("keyway"), sockets, path, _signer(config))
+
+
+def _signer(config: Config) -> Signer | None:
+    """Return what signs checkpoints of the audit log: a client like others, of the daemon that is to be."""
+    if not config.audit.checkpoint_key or config.listen is None:
+        return None
+    from keyway.provision.checkpoints import TokenSigner
+
+    return TokenSigner(Unix(str(config.listen.socket)), config.audit.checkpoint_key, config.audit.checkpoint_pin_file)
 
 
 def found_host() -> Path:
@@ -82,6 +98,7 @@ async def running(daemon: Daemon, told: Told) -> AsyncIterator[None]:
 
     Raises:
         AddressError: An address can't be listened on.
+        AuditError: The audit log can't be opened.
     """
     await daemon.start()
     try:

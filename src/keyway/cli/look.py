@@ -99,6 +99,8 @@ def _shown(told: dict[str, Any]) -> str:
         lines.append(f"offer {name}: {offer['to']}: {offer['waiting']} connections wait")
         if offer["error"]:
             lines.append(f"  failing: {offer['error']}")
+    if (audit := told.get("audit")) is not None:
+        lines += _audit(audit)
     for context in told["contexts"]:
         hosts = ", ".join(f"{name} {pid}" for name, pid in context["hosts"].items()) or "none"
         lines.append(
@@ -112,6 +114,18 @@ def _shown(told: dict[str, Any]) -> str:
             for each in bound
         ]
     return "\n".join(lines)
+
+
+def _audit(audit: dict[str, Any]) -> Iterator[str]:
+    last = audit["checkpoint"]
+    checkpoint = (
+        "no checkpoint yet" if last is None else f"{'signed' if last['signed'] else 'not signed'} up to {last['of']}"
+    )
+    yield (
+        f"audit: {', '.join(audit['sinks'])}: line {audit['seq']}, {audit['records']} written, {audit['dropped']} dropped, {checkpoint}"
+    )
+    if audit["error"]:
+        yield f"  failing: {audit['error']}"
 
 
 def _pool(name: str, pool: dict[str, Any]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from keyway.cli.daemon import Told, found_host, make_daemon, running, stopped
 from keyway.cli.loop import run_loop
 from keyway.config import Config, ConfigError, identity_rules_of, load, missing_modules, resolved
 from keyway.daemon.systemd import notify
+from keyway.observe.audit_errors import AuditError
 from keyway.observe.log import configure
 from keyway.transport.errors import AddressError
 
@@ -38,7 +39,7 @@ def serve(path: Path) -> None:
     configure(config.log.level, config.log.format)
     try:
         run_loop(_serve(config, path.absolute(), binary, os.environ.pop("NOTIFY_SOCKET", "")))
-    except AddressError as error:
+    except (AddressError, AuditError, ConfigError) as error:
         raise click.ClickException(str(error)) from error
 
 

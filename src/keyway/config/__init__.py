@@ -7,6 +7,7 @@ from keyway.config.load import load, missing_modules, parse
 from keyway.config.options import (
     ApiOptions,
     ApiPinOptions,
+    AuditOptions,
     BackendOptions,
     Config,
     EntranceOptions,
@@ -26,6 +27,7 @@ from keyway.config.pools import MemberOptions, error_classes_of, members_of
 __all__ = [
     "ApiOptions",
     "ApiPinOptions",
+    "AuditOptions",
     "BackendOptions",
     "Config",
     "ConfigError",

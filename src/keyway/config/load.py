@@ -10,6 +10,7 @@ from keyway.config.errors import ConfigError
 from keyway.config.options import (
     ApiOptions,
     ApiPinOptions,
+    AuditOptions,
     BackendOptions,
     Config,
     IdentityOptions,
@@ -65,7 +66,20 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
     reader.only_keys(
         document,
         (),
-        ("listen", "listener", "offer", "backend", "token", "log", "metrics", "api", "identity", "role", "limits"),
+        (
+            "listen",
+            "listener",
+            "offer",
+            "backend",
+            "token",
+            "log",
+            "metrics",
+            "audit",
+            "api",
+            "identity",
+            "role",
+            "limits",
+        ),
     )
     config = Config(
         listen=reader.section(ListenOptions, document, ("listen",)),
@@ -75,6 +89,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         offers=MappingProxyType(dict(reader.named_sections(OfferOptions, document, "offer"))),
         log=reader.section(LogOptions, document, ("log",)),
         metrics=reader.section(MetricsOptions, document, ("metrics",)),
+        audit=reader.section(AuditOptions, document, ("audit",)),
         api=_api(reader, document),
         api_pins=MappingProxyType(dict(reader.named_sections(ApiPinOptions, _api_table(document), "pin", ("api",)))),
         identities=MappingProxyType(dict(reader.named_sections(IdentityOptions, document, "identity"))),

@@ -14,6 +14,7 @@ from keyway.address import Address, Tcp, Tls, Unix
 __all__ = [
     "ApiOptions",
     "ApiPinOptions",
+    "AuditOptions",
     "BackendOptions",
     "Config",
     "EntranceOptions",
@@ -308,7 +309,7 @@ class TokenOptions:
         True,
     )
     pin_file: Path | None = option(
-        "Pools: file with the user PIN, for the gateway itself: to check members, and to log in clients that give no PIN. It must be a regular file "
+        "File with the user PIN, for the gateway itself: to check members of a pool, and to log in clients that give no PIN. A token that is no pool needs identities for it. It must be a regular file "
         "that others can't read.",
         None,
     )
@@ -347,6 +348,48 @@ class MetricsOptions:
         "Whether the address may be outside loopback: everybody who can connect there sees names of tokens and how much they are used.",
         False,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditOptions:
+    """A record of who did what with which key, one JSON object a line, each bound to the one before by a hash. It is kept if file, syslog or stdout says where. Changes need a restart."""
+
+    file: Path | None = option("File that lines are appended to. Best in a directory of its own.", None)
+    max_size: int = option(
+        "Bytes up to which the file grows. Then it gets the number of its first line behind its name, and another one is begun.",
+        104_857_600,
+        at_least=4096,
+    )
+    keep: int = option("How many of the older files stay. 0: all.", 10, at_least=0)
+    sync: bool = option(
+        "Whether what was written to the file is forced to the disk, so that it outlasts the machine's crash.", True
+    )
+    syslog: Path | None = option("Socket of syslog, or of journald: /dev/log.", None)
+    stdout: bool = option("Whether lines go to standard output, for one who collects them there.", False)
+    when_full: str = option(
+        "What happens while lines can't be written. refuse: calls that would be recorded fail with CKR_DEVICE_ERROR. count: they are made, and records "
+        "for which there is no room are counted.",
+        "refuse",
+        choices=("refuse", "count"),
+    )
+    checkpoint_every: int = option("Records after which there is a checkpoint.", 10_000, at_least=100, at_most=100_000)
+    checkpoint_seconds: float = option(
+        "Seconds after which there is one, if anything was recorded meanwhile.", 300.0, at_least=1, at_most=86_400
+    )
+    checkpoint_key: str = option(
+        "PKCS #11 URI of the private key that signs checkpoints, EC or RSA, on a token that clients of [listen] see: pkcs11:token=vault;object=audit. "
+        "Empty: they are not signed.",
+        "",
+    )
+    checkpoint_pin_file: Path | None = option(
+        "File with the user PIN of that token. It must be a regular file that others can't read, and is read each time.",
+        None,
+    )
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a log at all."""
+        return self.file is not None or self.syslog is not None or self.stdout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -513,6 +556,7 @@ class Config:
     offers: MappingProxyType[str, OfferOptions] = field(default_factory=lambda: MappingProxyType({}))
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
+    audit: AuditOptions = field(default_factory=AuditOptions)
     api: ApiOptions | None = None
     api_pins: MappingProxyType[str, ApiPinOptions] = field(default_factory=lambda: MappingProxyType({}))
     identities: MappingProxyType[str, IdentityOptions] = field(default_factory=lambda: MappingProxyType({}))

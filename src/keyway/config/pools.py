@@ -17,7 +17,7 @@ __all__ = ["MemberOptions", "check_error_classes", "error_classes_of", "members_
 
 _QUERY: Final = ("backend", "name", "weight", "standby")
 _NOT_OF_POOLS: Final = ("backend", "uri", "backend_slot")
-_OF_ALL: Final = ("label", "serial", "slot")
+_OF_ALL: Final = ("label", "serial", "slot", "pin_file")
 _CLASSES: Final = ("lost", "session", "busy", "caller")
 _MAX_WEIGHT: Final = 1000
 _MAX_RV: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -101,6 +101,11 @@ def pool(name: str, token: TokenOptions, config: Config, wrong: Wrong) -> TokenO
         elif is_given and not token.is_pool and each.name not in (*_NOT_OF_POOLS, *_OF_ALL):
             wrong((*path, each.name), "is for a pool only, a token with members")
     if not token.is_pool:
+        if token.pin_file is not None and not config.identities:
+            wrong(
+                (*path, "pin_file"),
+                "is for pools, or for identities to log in with; there is no section [identity.NAME]",
+            )
         return token
     if token.quorum > len(token.members):
         wrong((*path, "quorum"), f"is more than the {len(token.members)} members")

@@ -9,6 +9,7 @@ from keyway.config.access import check_access
 from keyway.config.errors import Wrong
 from keyway.config.options import (
     ApiOptions,
+    AuditOptions,
     BackendOptions,
     Config,
     EntranceOptions,
@@ -19,7 +20,7 @@ from keyway.config.options import (
     TokenOptions,
 )
 from keyway.config.pools import check_error_classes, pool
-from keyway.config.uris import token_uri
+from keyway.config.uris import key_uri, token_uri
 
 __all__ = ["completed"]
 
@@ -44,6 +45,7 @@ def completed(config: Config, wrong: Wrong) -> Config:
     _check_offered(config, wrong)
     _check_metrics(config.metrics, ("metrics",), wrong)
     check_access(config, wrong)
+    _check_audit(config.audit, config, ("audit",), wrong)
     if config.api is not None:
         _check_api(config.api, config, ("api",), wrong)
     backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
@@ -96,6 +98,22 @@ def _check_metrics(metrics: MetricsOptions, path: tuple[str, ...], wrong: Wrong)
             (*path, "address"),
             "plain HTTP outside loopback lets others see the names of tokens: say insecure = true if they may",
         )
+
+
+def _check_audit(audit: AuditOptions, config: Config, path: tuple[str, ...], wrong: Wrong) -> None:
+    if not audit.is_kept:
+        if audit != AuditOptions():
+            wrong(path, "one of file, syslog and stdout is needed")
+        return
+    if audit.checkpoint_pin_file is not None and not audit.checkpoint_key:
+        wrong((*path, "checkpoint_pin_file"), "needs checkpoint_key")
+    if audit.checkpoint_key:
+        try:
+            key_uri(audit.checkpoint_key)
+        except ValueError as error:
+            wrong((*path, "checkpoint_key"), str(error))
+        if config.listen is None:
+            wrong((*path, "checkpoint_key"), "needs a section [listen]")
 
 
 def _check_api(api: ApiOptions, config: Config, path: tuple[str, ...], wrong: Wrong) -> None:

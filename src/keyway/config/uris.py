@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Final
 
-from keyway.cryptoki import Uri, UriError
+from keyway.cryptoki import ObjectType, Uri, UriError
 
-__all__ = ["token_uri"]
+__all__ = ["key_uri", "token_uri"]
 
 _OF_MODULES: Final = ("library_manufacturer", "library_description", "library_version", "module_name", "module_path")
 
@@ -20,12 +20,36 @@ def token_uri(text: str, known: Collection[str] = ()) -> Uri:
     Raises:
         ValueError: It is none, or says more. The message never holds a value.
     """
+    uri = _uri(text, known)
+    if uri.names_object:
+        raise ValueError("names an object, not a token")
+    return uri
+
+
+def key_uri(text: str) -> Uri:
+    """Read a URI that says which private key on which token is meant.
+
+    Args:
+        text: The URI.
+
+    Raises:
+        ValueError: It is none, or says less, or more. The message never holds a value.
+    """
+    uri = _uri(text)
+    if uri.token is None and uri.serial is None:
+        raise ValueError("must name a token, by token or serial")
+    if uri.object is None and uri.id is None:
+        raise ValueError("must name a key, by object or id")
+    if uri.type not in (None, ObjectType.PRIVATE):
+        raise ValueError("must name a private key")
+    return uri
+
+
+def _uri(text: str, known: Collection[str] = ()) -> Uri:
     try:
         uri = Uri.parse(text)
     except UriError as error:
         raise ValueError(f"no PKCS #11 URI: {error}") from None
-    if uri.names_object:
-        raise ValueError("names an object, not a token")
     if uri.pin_value is not None or uri.pin_source is not None:
         raise ValueError("must not hold a PIN")
     if any(getattr(uri, name) is not None for name in _OF_MODULES):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from keyway.cryptoki import call_named, rv_name
@@ -62,7 +62,15 @@ class Binding:
         links: Its streams by the backend's name; a backend that is not reached has none.
     """
 
-    def __init__(self, context: Context, backends: Mapping[str, Home], owner: Owner, name: str, ending: float) -> None:
+    def __init__(
+        self,
+        context: Context,
+        backends: Mapping[str, Home],
+        owner: Owner,
+        name: str,
+        ending: float,
+        guard: Callable[[Stream], None] | None = None,
+    ) -> None:
         """Join a context with nothing yet.
 
         Args:
@@ -71,6 +79,7 @@ class Binding:
             owner: Who gets the replies.
             name: The context's name, for the log.
             ending: Seconds that a host has to end before it is killed.
+            guard: Puts a guard into a stream; None if none is needed.
         """
         self.context = context
         self.links: dict[str, Link] = {}
@@ -78,6 +87,7 @@ class Binding:
         self._owner = owner
         self._name = name
         self._ending = ending
+        self._guard = guard
         self._closed = False
         self._reaching = {name: asyncio.Lock() for name in backends}
 
@@ -103,7 +113,10 @@ class Binding:
             return await self._try(home)
 
     async def _try(self, home: Home) -> Link:
-        link = Link(await home.stream(), self._owner)
+        stream = await home.stream()
+        if self._guard is not None:
+            self._guard(stream)
+        link = Link(stream, self._owner)
         if self._closed:
             # Nobody is left to end it.
             self._end(link)

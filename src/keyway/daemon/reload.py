@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from keyway.config import Config, ConfigError, load, members_of, missing_modules
+from keyway.daemon.guard.gate import Gate, new_gate
 from keyway.daemon.listener import OWN, Listener
 from keyway.daemon.offer import Offer
 from keyway.daemon.pool.changing import change, future_members
@@ -64,6 +65,10 @@ async def reload(daemon: Daemon) -> Outcome:
         event(logging.INFO, "reloaded", changes="; ".join(outcome.changes) or "none")
     for name in outcome.needs_restart:
         event(logging.WARNING, "needs a restart", option=name)
+    if daemon.audit is not None:
+        from keyway.daemon.audit import reloaded
+
+        reloaded(daemon.audit, outcome)
     return outcome
 
 
@@ -102,6 +107,7 @@ class _Future:
     """What will be there.
 
     Attributes:
+        gate: Tells who is who.
         backends: The backends by name.
         pools: The pools by the token's name.
         members: The members of those pools that change.
@@ -111,6 +117,7 @@ class _Future:
         changes: What changes those of them that stay.
     """
 
+    gate: Gate
     backends: dict[str, Backend] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     members: dict[str, list[Member]] = field(default_factory=dict)
@@ -125,8 +132,9 @@ async def _prepared(daemon: Daemon, decided: Plan, undo: AsyncExitStack) -> _Fut
 
     Raises:
         AddressError: Something can't be had.
+        ConfigError: An identity is a user or group that is not there.
     """
-    future = _Future(monitor=daemon.monitor)
+    future = _Future(new_gate(decided.config, daemon.ledger), monitor=daemon.monitor)
     config, homes = decided.config, daemon.homes
     for name, options in config.backends.items():
         if name in decided.backends.added or name in decided.backends.changed:
@@ -186,6 +194,7 @@ def _go_by(daemon: Daemon, decided: Plan, future: _Future) -> None:
         pool.ending = config.limits.ending
     daemon.homes.change(future.backends, future.pools)
     daemon.config = config
+    daemon.gate = future.gate
     for listener in daemon.listeners:
         if listener not in future.listeners:
             listener.close()
@@ -201,5 +210,7 @@ def _go_by(daemon: Daemon, decided: Plan, future: _Future) -> None:
     entrances: list[Entrance] = [*daemon.listeners, *daemon.offers, *(client.entrance for client in daemon.clients)]
     for entrance in entrances:
         entrance.view = daemon.view(entrance.options)
+    for client in list(daemon.clients):
+        client.service.look_who_it_is()
     for offer in new_offers:
         daemon.start_offer(offer)

@@ -94,7 +94,7 @@ def plan(old: Config, new: Config) -> Plan:
     pools = _pools(old, new, backends.changed)
     kept = _same_places(old.listeners, new.listeners)
     return Plan(
-        config=dataclasses.replace(new, listen=old.listen),
+        config=dataclasses.replace(new, listen=old.listen, audit=old.audit),
         backends=backends,
         pools=pools,
         tokens=_changes(_plain(old), _plain(new)),
@@ -105,7 +105,11 @@ def plan(old: Config, new: Config) -> Plan:
         ),
         old_listeners=tuple(name for name in old.listeners if name not in kept.values()),
         offers=_changes(old.offers, new.offers),
-        others=tuple(name for name in ("log", "metrics", "limits") if getattr(old, name) != getattr(new, name)),
+        others=tuple(
+            name
+            for name in ("log", "metrics", "limits", "identities", "roles")
+            if getattr(old, name) != getattr(new, name)
+        ),
         needs_restart=tuple(_needs_restart(old, new)),
     )
 
@@ -157,6 +161,8 @@ def _same_places(old: Mapping[str, ListenerOptions], new: Mapping[str, ListenerO
 
 
 def _needs_restart(old: Config, new: Config) -> Iterator[str]:
+    if old.audit != new.audit:
+        yield "audit"
     if old.listen is None or new.listen is None:
         if old.listen != new.listen:
             yield "listen"

@@ -16,6 +16,7 @@ from keyway.cryptoki import Version
 from keyway.daemon.asking import Asking
 from keyway.daemon.changes import Changes
 from keyway.daemon.connection import Connection, Entrance
+from keyway.daemon.guard.gate import Ledger, new_gate
 from keyway.daemon.homes import Homes
 from keyway.daemon.janitor import Janitor
 from keyway.daemon.listener import OWN, Listener
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from keyway.daemon.backend import Backend
     from keyway.daemon.http import Monitor
     from keyway.daemon.pool.pool import Pool
+    from keyway.observe.audit_sinks import AuditLog, Signer
 
 __all__ = ["Daemon"]
 
@@ -57,7 +59,10 @@ class Daemon:
         counters: What is counted for monitoring.
         clients: The open connections.
         listeners: Where clients connect.
+        ledger: What identities have used and tried.
+        gate: Tells who is who.
         monitor: What answers monitoring; None if nobody shall.
+        audit: Where calls are recorded; None if they are not, or the daemon has not started.
         offers: Where this gateway connects to, for clients to come that way.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
@@ -74,6 +79,7 @@ class Daemon:
         version: str,
         sockets: Mapping[str, int],
         path: Path | None = None,
+        signer: Signer | None = None,
     ) -> None:
         """Prepare a daemon; nothing runs yet. Needs a running loop.
 
@@ -84,6 +90,10 @@ class Daemon:
             version: Keyway's version.
             sockets: Descriptors of the listening sockets that the service manager hands over, by name.
             path: Where the configuration was read, and can be again; None if it was not.
+            signer: What signs checkpoints of the audit log.
+
+        Raises:
+            ConfigError: An identity is a user or group that is not there.
         """
         self.now = asyncio.get_running_loop().time
         self.since = self.now()
@@ -100,7 +110,11 @@ class Daemon:
         self.tracing = Tracing(self)
         self.asking = Asking(self)
         self.counters = Counters()
+        self.ledger = Ledger(self.now)
+        self.gate = new_gate(config, self.ledger)
         self.monitor: Monitor | None = None
+        self.audit: AuditLog | None = None
+        self._signer = signer
         self.clients: set[Connection] = set()
         own = {OWN: config.listen.as_listener()} if config.listen is not None else {}
         self.homes = Homes(config, binary, environment, self.tasks, self.counters)
@@ -128,15 +142,18 @@ class Daemon:
 
         Raises:
             AddressError: An address can't be listened on.
+            AuditError: The audit log can't be opened.
         """
         raise_descriptor_limit()
         async with self.reloading:
+            self._open_audit()
             try:
                 for listener in self.listeners:
                     listener.start(self.sockets)
                 self.monitor = await self.new_monitor(self.config)
             except BaseException:
                 self._close_listeners()
+                await self._close_audit()
                 raise
             self.homes.start()
             for offer in self.offers:
@@ -171,6 +188,7 @@ class Daemon:
         await self.homes.close()
         if self.monitor is not None:
             await self.monitor.close()
+        await self._close_audit()
         event(logging.INFO, "stopped")
 
     def reload_soon(self) -> asyncio.Task[Outcome]:
@@ -206,6 +224,17 @@ class Daemon:
     def start_offer(self, offer: Offer) -> None:
         """Let an offer open connections."""
         self.tasks.start(offer.run(), f"offer {offer.name}")
+
+    def _open_audit(self) -> None:
+        if self.config.audit.is_kept:
+            from keyway.daemon.audit import open_audit  # What it needs takes long to load, and many do without.
+
+            self.audit = open_audit(self.config.audit, self._signer, self.version_text)
+
+    async def _close_audit(self) -> None:
+        if self.audit is not None:
+            self.audit.say("stop", f"process {os.getpid()}")
+            await self.audit.close()
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from keyway.backend.turns import Turn
     from keyway.daemon.changes import Reader
     from keyway.daemon.connection import Connection
+    from keyway.daemon.guard.gate import Entrant
     from keyway.daemon.server import Daemon
     from keyway.daemon.trace import Tap
     from keyway.daemon.view import View
@@ -57,6 +58,7 @@ class Service:
         name: The context's name; empty while there is none.
         application: What the client calls itself.
         binding: The context and its hosts; None while there is none.
+        entrant: The identity of the context, if identities are configured, with what it may do.
         tap: What sees the calls, if they are traced. Nothing takes the short way then.
     """
 
@@ -67,6 +69,7 @@ class Service:
         self.application = ""
         self.binding: Binding | None = None
         self.tap: Tap | None = None
+        self.entrant: Entrant | None = None
         self._daemon = daemon
         self._client = client
         self._view = view
@@ -123,6 +126,17 @@ class Service:
         """Return the name of the backend that a slot of the client's belongs to; None if there is none."""
         place = self.binding.context.slots.resolve(slot) if self.binding is not None else None
         return place.backend if isinstance(place, BackendSlot) else None
+
+    def look_who_it_is(self) -> None:
+        """End the connection if the context would have another identity now, or may do something else: its next one finds out what."""
+        if self.binding is None:
+            return
+        entrance = self._client.entrance
+        now = self._daemon.gate.enter(self._client.peer, entrance.name, entrance.view.rules, self._daemon.audit)
+        before = self.entrant
+        if (now is None) != (before is None) or (now and before and now.identity != before.identity):
+            event(logging.INFO, "client ended", reason="what it may do has changed", **self._client.facts())
+            self._client.close()
 
     def close(self) -> None:
         """End what the client had."""
@@ -241,9 +255,13 @@ class Service:
             self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
             return
         # The configuration may have been read anew since the client came in.
-        view = self._view = self._client.entrance.view
+        entrance = self._client.entrance
+        peer, rules = self._client.peer, entrance.view.rules
+        self.entrant = entrant = daemon.gate.enter(peer, entrance.name, rules, daemon.audit, name)
+        view = self._view = entrance.view if entrant is None else entrance.view.with_virtual_slots
         context = Context(view.homes, view.start(), daemon.config.limits.sessions)
-        self.binding = binding = Binding(context, view.backends, self, name, daemon.config.limits.ending)
+        guard = entrant.guard if entrant is not None else None
+        self.binding = binding = Binding(context, view.backends, self, name, daemon.config.limits.ending, guard)
         self.name = name
         if view.has_own_slots:
             try:
@@ -254,10 +272,11 @@ class Service:
                     self._client.write(reply_frame(frame, error.rv))
                     return
         else:
-            context.slots = await view.look(binding)
+            context.slots = await self._look(binding)
             self._events = SlotEvents(view.pools)
         self.set_short_way()
-        event(logging.INFO, "context opened", context=name, application=self.application, **self._client.facts())
+        who = {} if entrant is None else {"identity": entrant.name}
+        event(logging.INFO, "context opened", context=name, application=self.application, **who, **self._client.facts())
         self._answer(frame, Answer(RV.CKR_OK, (name.encode(),)))
 
     async def _finalize(self, frame: Frame, binding: Binding) -> None:
@@ -455,12 +474,16 @@ class Service:
 
     async def _told_event(self, binding: Binding, frame: Frame, slot: int) -> None:
         """Tell of an event, with slots that can be used accordingly."""
-        binding.context.slots = await self._view.look(binding)
+        binding.context.slots = await self._look(binding)
         if binding is self.binding:
             self._answer(frame, Answer(RV.CKR_OK, (slot,)))
 
+    async def _look(self, binding: Binding) -> VirtualSlots:
+        slots = await self._view.look(binding)
+        return slots if self.entrant is None else self.entrant.see(slots)
+
     async def _look_again(self, binding: Binding, frame: Frame, data: bytes) -> None:
-        binding.context.slots = slots = await self._view.look(binding)
+        binding.context.slots = slots = await self._look(binding)
         self._answer(frame, self._own_answer(Route.SLOT_LIST, frame, data, slots))
 
     def _own_answer(self, route: Route, frame: Frame, data: bytes, slots: VirtualSlots | tuple[()]) -> Answer:

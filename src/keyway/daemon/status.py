@@ -27,6 +27,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "socket": str(daemon.config.listen.socket) if daemon.config.listen is not None else "",
         "connections": len(daemon.clients),
         "tracers": len(daemon.tracing),
+        **({} if daemon.audit is None else {"audit": daemon.audit.status()}),
         "backends": {name: backend.status() for name, backend in daemon.backends.items()},
         "pools": {name: pool.status() for name, pool in daemon.pools.items()},
         "offers": {offer.name: offer.status() for offer in daemon.offers},

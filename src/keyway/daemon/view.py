@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -67,13 +68,22 @@ class View:
         self.rules: Final = tuple(_rules(config))
         self._selection = Selection(tuple(map(TokenFilter.parse, tokens)), first_slot)
         self._numbered = _numbered(config, self.rules)
-        self.has_own_slots: Final = self._numbered is own_slots and self._selection.is_everything
+        self.has_own_slots = self._numbered is own_slots and self._selection.is_everything
+        self._virtual: View | None = None
         self._told: set[object] = set()
         self._first = next(iter(config.backends))
         self.homes: Final = tuple({rule.backend: None for rule in self.rules}) or tuple(config.backends)
         self.pools: Final = {pool.name: pool for pool in pools if pool.name in self.homes}
         self.backends: Final = {name: backends[name] for name in self.homes}
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
+
+    @property
+    def with_virtual_slots(self) -> View:
+        """The same with slots of the gateway's own, of which some may be hidden."""
+        if self._virtual is None:
+            self._virtual = copy(self)
+            self._virtual.has_own_slots = False
+        return self._virtual
 
     def is_news(self, fact: object) -> bool:
         """Tell whether nobody has asked this about a fact before: what is told once for all clients."""

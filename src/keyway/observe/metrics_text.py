@@ -47,6 +47,12 @@ def _of_gateway(status: Mapping[str, Any]) -> Iterator[Metric]:
     yield GaugeMetricFamily("keyway_contexts", "Contexts: clients that have called C_Initialize.", len(contexts))
     sessions = sum(each.get("sessions", 0) for each in contexts)
     yield GaugeMetricFamily("keyway_sessions", "Sessions that clients have open.", sessions)
+    if (audit := status.get("audit")) is not None:
+        yield CounterMetricFamily(
+            "keyway_audit_records", "Records that were written to the audit log.", audit["records"]
+        )
+        yield CounterMetricFamily("keyway_audit_dropped", "Records for which there was no room.", audit["dropped"])
+        yield GaugeMetricFamily("keyway_audit_failing", "1 while the audit log can't be written.", bool(audit["error"]))
 
 
 def _of_backends(status: Mapping[str, Any], counters: Counters) -> Iterator[Metric]:

@@ -25,7 +25,7 @@ from keyway.cryptoki.constants import (
 from keyway.provision.problems import Problem
 from keyway.provision.requests import Scheme
 
-__all__ = ["Way", "is_lacking", "signature_of", "ways"]
+__all__ = ["DIGEST_INFO", "Way", "is_lacking", "signature_of", "ways"]
 
 _PSS_SHAPE: Final = 11
 """CK_RSA_PKCS_PSS_PARAMS (spec/mechanisms.toml)."""
@@ -36,7 +36,7 @@ _PSS: Final = {
     "sha512": (CKM_SHA512, CKG_MGF1_SHA512, 64),
 }
 _PKCS1: Final = {"sha256": CKM_SHA256_RSA_PKCS, "sha384": CKM_SHA384_RSA_PKCS, "sha512": CKM_SHA512_RSA_PKCS}
-_DIGEST_INFO: Final = {
+DIGEST_INFO: Final = {
     "sha256": bytes.fromhex("3031300d060960864801650304020105000420"),
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
@@ -72,7 +72,7 @@ def ways(scheme: Scheme, data: bytes) -> tuple[Way, ...]:
             return (Way(Mechanism(CKM_RSA_PKCS_PSS, Structured(_PSS_SHAPE, _PSS[scheme.hash])), _digest(scheme, data)),)
     return (
         Way(Mechanism(_PKCS1[scheme.hash]), data),
-        Way(Mechanism(CKM_RSA_PKCS), _DIGEST_INFO[scheme.hash] + _digest(scheme, data)),
+        Way(Mechanism(CKM_RSA_PKCS), DIGEST_INFO[scheme.hash] + _digest(scheme, data)),
     )
 
 

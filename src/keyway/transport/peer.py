@@ -1,5 +1,6 @@
 """Who is at the other end of a connection."""
 
+import re
 import select
 import socket
 import struct
@@ -8,10 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Peer", "address_text", "certificate_names", "has_hung_up", "peer_of"]
+__all__ = ["Peer", "address_text", "certificate_names", "distinguished_name", "has_hung_up", "peer_of"]
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
+
+
+_SHORT: Final = {
+    "commonName": "CN",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "streetAddress": "STREET",
+    "domainComponent": "DC",
+    "userId": "UID",
+}
+"""Names of attribute types that have a short one (RFC 4514, section 3)."""
+_SPECIAL: Final = re.compile(r'[,+"\\<>;]')
+_SO_PEERGROUPS: Final = 59
+_MOST_GROUPS: Final = 65_536
+"""As many as Linux lets a user have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +46,11 @@ class Peer:
         program: Path of its program; empty if that can't be seen. A help for readers of logs, not evidence.
         names: The names in the verified certificate: the DNS names, then the common name. Empty without a certificate.
         subject: The whole subject of that certificate, for one that has no such name.
+        groups: Numbers of all groups of the user at the other end of a unix socket; empty if nobody tells.
+        distinguished: The subject of the certificate as a string (RFC 4514); empty without a certificate.
+        dns: DNS names of the certificate.
+        uris: URIs of the certificate, SPIFFE IDs among them.
+        emails: Email addresses of the certificate.
     """
 
     transport: str
@@ -37,6 +61,11 @@ class Peer:
     program: str = ""
     names: tuple[str, ...] = ()
     subject: str = ""
+    groups: frozenset[int] = frozenset()
+    distinguished: str = ""
+    dns: tuple[str, ...] = ()
+    uris: tuple[str, ...] = ()
+    emails: tuple[str, ...] = ()
 
     @property
     def certificate(self) -> str:
@@ -71,7 +100,8 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
     match connection.family:
         case socket.AF_UNIX:
             pid, uid, gid = UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, UCRED.size))
-            return Peer(transport="unix", pid=pid, uid=uid, gid=gid, program=_program(pid))
+            groups = frozenset((gid, *_groups(connection)))
+            return Peer(transport="unix", pid=pid, uid=uid, gid=gid, groups=groups, program=_program(pid))
         case socket.AF_VSOCK:
             return Peer(transport="vsock", address=address_text(connection.getpeername()))
         case _:
@@ -79,7 +109,16 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
             if certificate is None:
                 return Peer(transport="tcp", address=address)
             subject = ", ".join(f"{kind}={value}" for part in certificate.get("subject", ()) for kind, value in part)
-            return Peer(transport="tls", address=address, names=certificate_names(certificate), subject=subject)
+            return Peer(
+                transport="tls",
+                address=address,
+                names=certificate_names(certificate),
+                subject=subject,
+                distinguished=distinguished_name(certificate),
+                dns=_alternative(certificate, "DNS"),
+                uris=_alternative(certificate, "URI"),
+                emails=_alternative(certificate, "email"),
+            )
 
 
 def address_text(address: object) -> str:
@@ -105,6 +144,39 @@ def certificate_names(certificate: Mapping[str, Any]) -> tuple[str, ...]:
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
     common = [value for part in certificate.get("subject", ()) for kind, value in part if kind == "commonName"]
     return tuple(dict.fromkeys(names + common))
+
+
+def distinguished_name(certificate: Mapping[str, Any]) -> str:
+    """Return the subject of a certificate as a string (RFC 4514): the last part first, values escaped.
+
+    Args:
+        certificate: As `ssl.SSLSocket.getpeercert` gives it.
+    """
+    parts = [
+        "+".join(f"{_SHORT.get(kind, kind)}={_escaped(value)}" for kind, value in part)
+        for part in certificate.get("subject", ())
+    ]
+    return ",".join(reversed(parts))
+
+
+def _escaped(value: str) -> str:
+    text = _SPECIAL.sub(r"\\\g<0>", value).replace("\0", "\\00")
+    if text.startswith((" ", "#")):
+        text = f"\\{text}"
+    return f"{text[:-1]}\\ " if text.endswith(" ") and not text.endswith("\\ ") else text
+
+
+def _alternative(certificate: Mapping[str, Any], wanted: str) -> tuple[str, ...]:
+    return tuple(value for kind, value in certificate.get("subjectAltName", ()) if kind == wanted)
+
+
+def _groups(connection: socket.socket) -> tuple[int, ...]:
+    """Return the supplementary groups that a peer had when it connected."""
+    try:
+        told = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(told) // 4}I", told)
 
 
 def has_hung_up(connection: socket.socket) -> bool:

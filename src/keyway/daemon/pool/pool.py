@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import secrets
-import stat
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from time import monotonic
@@ -20,6 +18,7 @@ from keyway.config import BackendOptions, MemberOptions, TokenOptions
 from keyway.cryptoki import CALLS, RV, Effect, call_named, rv_name
 from keyway.daemon.backend import Backend, BackendError
 from keyway.daemon.link import LinkLost
+from keyway.daemon.pin_file import read_pin_file
 from keyway.daemon.pool.check import Report, check
 from keyway.daemon.pool.context import PoolContext, open_lane
 from keyway.daemon.pool.draining import sweep
@@ -295,19 +294,7 @@ class Pool:
     def own_pin(self) -> bytes | None:
         """Return the PIN that the gateway holds itself; None if there is none, or it can't be read."""
         path = self.token.pin_file
-        if path is None:
-            return None
-        try:
-            with path.open("rb") as file:
-                found = os.fstat(file.fileno())
-                if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o077:
-                    reason = "it is no regular file, or others may read it"
-                else:
-                    return file.readline(4096).rstrip(b"\r\n")
-        except OSError as error:
-            reason = error.strerror or str(error)
-        event(logging.ERROR, "pin_file can't be used", token=self.token_name, file=str(path), reason=reason)
-        return None
+        return None if path is None else read_pin_file(path, self.token_name)
 
     def own_pin_refused(self, member: Member, rv: int) -> None:
         """Park a member that refuses the gateway's own PIN: it is not tried again."""

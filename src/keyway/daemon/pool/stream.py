@@ -90,24 +90,25 @@ class PoolTransport(asyncio.Transport):
 
 
 class PoolStream(Stream):
-    """A stream to a pool."""
+    """A stream to a pool.
+
+    Attributes:
+        context: What is at the other end.
+    """
 
     kind = "pool"
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool.name)
         self._pool = pool
-        self.transport: PoolTransport = PoolTransport(pool)
+        transport = PoolTransport(pool)
+        self.transport = transport
+        self.context = transport.context
 
     @property
     def place(self) -> str:
         """The pool."""
         return self._pool.token_name
-
-    @property
-    def context(self) -> PoolContext:
-        """What is at the other end."""
-        return self.transport.context
 
     def note_lost(self, error: Exception | None) -> None:
         """Do nothing: what counts is the end of the lanes."""

@@ -1,0 +1,71 @@
+"""What policy and audit cost: the same signatures through a daemon without, with identities and roles, and with the audit log as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from failover import Outcome
+from measure import Figure, sample
+from pools import pooled
+from subjects import PLAIN, Environment
+
+__all__ = ["AUDITED", "GUARDED", "HOSTED", "hosted"]
+
+HOSTED: Final = "hosted p256-sign x8"
+GUARDED: Final = "with policy, of without"
+AUDITED: Final = "with policy and audit, of without"
+"""Names of quantities."""
+
+ROUNDS: Final = 9
+SECONDS: Final = 1.0
+_FIGURE: Final = Figure(HOSTED, "p256-sign", threads=8)
+
+_POLICY: Final = """\
+[identity.bench]
+listener = [""]
+roles = ["signer"]
+[role.signer]
+tokens = ["pkcs11:"]
+objects = [{label = "*"}]
+mechanisms = ["ECDSA", "RSA", "SHA-2"]
+functions = ["find", "sign", "verify"]
+"""
+_AUDIT: Final = """\
+[audit]
+file = "{directory}/audit.log"
+"""
+
+
+def hosted(environment: Environment, directory: Path, load: Path) -> Outcome:
+    """Sign in turn at three daemons over copies of the same token.
+
+    Args:
+        environment: Token and modules.
+        directory: Where the daemons' files go.
+        load: The compiled load generator.
+
+    Raises:
+        RuntimeError: A daemon does not come up.
+    """
+    ways: Mapping[str, str] = {"": "", GUARDED: _POLICY, AUDITED: _POLICY + _AUDIT.format(directory=directory)}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    with ExitStack() as stack:
+        daemons = {
+            name: stack.enter_context(pooled(PLAIN, environment, directory, more=more)) for name, more in ways.items()
+        }
+        for turn in range(ROUNDS):
+            order = [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]
+            for name in order:
+                taken = sample(_FIGURE, daemons[name].subject, environment, load, SECONDS)
+                if taken.errors:
+                    raise RuntimeError(f"{taken.errors} signatures failed")
+                rates[name].append(taken.rate)
+    ratios = {
+        name: [rate / plain for rate, plain in zip(rates[name], rates[""], strict=True)] for name in (GUARDED, AUDITED)
+    }
+    told = ", ".join(f"{name}: {median(each):.3f} ({min(each):.2f}-{max(each):.2f})" for name, each in ratios.items())
+    return Outcome(None, {name: median(each) for name, each in ratios.items()}, f"{median(rates['']):,.0f}/s; {told}")

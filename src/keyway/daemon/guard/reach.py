@@ -1,0 +1,106 @@
+"""What one context may do at one token, with what was found out while it did."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from keyway.cryptoki import CALLS, rv_name
+from keyway.daemon.pin_file import read_pin_file
+from keyway.observe.log import event
+
+if TYPE_CHECKING:
+    from keyway.access.policy import TokenAccess
+    from keyway.access.quota import Usage
+    from keyway.access.role import ObjectFacts
+
+__all__ = ["PinFile", "Reach"]
+
+KNOWN_FOR: Final = 2.0
+"""Seconds for which what is known of an object holds. Somebody may change or replace it by another way than this daemon."""
+_MOST: Final = 4096
+"""Objects and requests that are remembered, each."""
+
+
+class PinFile:
+    """A file with the PIN of a token. When the token has refused it, it is not tried again until the file is another one."""
+
+    def __init__(self, path: Path, token: str) -> None:
+        """Describe the file.
+
+        Args:
+            path: Its path.
+            token: The name of the token's section.
+        """
+        self._path = path
+        self._token = token
+        self._refused: tuple[int, int] | None = None
+
+    def read(self) -> bytes | None:
+        """Return the PIN; None if there is none to be tried."""
+        return (
+            None
+            if self._refused is not None and self._refused == self._state()
+            else read_pin_file(self._path, self._token)
+        )
+
+    def refused(self, rv: int) -> None:
+        """Take note that the token has refused it."""
+        self._refused = self._state()
+        event(logging.ERROR, "PIN of pin_file refused", token=self._token, rv=rv_name(rv))
+
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+
+class Reach:
+    """A token's policy, and what is known of its objects.
+
+    Attributes:
+        access: What is allowed.
+        slot: The backend's slot.
+        token: What the token is called, for logs.
+        pin_file: Holds the PIN for whoever gives none; None if nobody does.
+        usage: What the identity has used of its quota.
+        is_metered: Whether there is a limit for what is used in a second.
+        refusals: By call number: the RV that refuses it whatever its arguments.
+        good: Requests that were allowed, by what they name.
+        objects: The objects that were looked at; None for one that is not there.
+    """
+
+    def __init__(
+        self, access: TokenAccess, slot: int, token: str, usage: Usage, pin_file: PinFile | None = None
+    ) -> None:
+        self.pin_file: Final = pin_file
+        self.access: Final = access
+        self.slot: Final = slot
+        self.token: Final = token
+        self.usage: Final = usage
+        quota = access.quota
+        self.is_metered: Final = bool(quota.operations_per_second or quota.bytes_per_second)
+        self.refusals: Final = {
+            call.number: refusal for call in CALLS if (refusal := access.call(call.number)) is not None
+        }
+        self.good: set[tuple[int, ...]] = set()
+        self.objects: dict[int, ObjectFacts | None] = {}
+        self._since = 0.0
+
+    def refresh(self, now: float) -> None:
+        """Forget what may not be true any more.
+
+        Args:
+            now: Seconds of the monotonic clock.
+        """
+        if now - self._since > KNOWN_FOR or max(len(self.objects), len(self.good)) > _MOST:
+            self.forget()
+            self._since = now
+
+    def forget(self) -> None:
+        """Forget what is known of the objects."""
+        self.good.clear()
+        self.objects.clear()

@@ -1,0 +1,203 @@
+"""What an identity may not do or see, it can't, whatever it sends."""
+
+import pytest
+from tests.daemon.guard.guests import OTHER, SLOT
+from tests.daemon.pool.app import RSA, WRITE
+from tests.daemon.pool.writer import P256, template
+
+from keyway.cryptoki import RV, SHAPES, Attribute, Mechanism, MechanismInfo, Null, Numbers, Room, RoomBytes
+from keyway.cryptoki.constants import (
+    CKA_CLASS,
+    CKA_EC_PARAMS,
+    CKA_LABEL,
+    CKA_MODULUS,
+    CKA_PRIVATE,
+    CKA_TOKEN,
+    CKA_VALUE,
+    CKM_AES_KEY_GEN,
+    CKM_EC_KEY_PAIR_GEN,
+    CKM_ECDSA,
+    CKM_RSA_PKCS,
+    CKM_SHA256_RSA_PKCS,
+    CKM_SHA512_RSA_PKCS,
+    CKO_DATA,
+    CKO_PRIVATE_KEY,
+)
+
+EVERY = ["rsa", "ec", "aes", "note"]
+
+
+def labels(app):
+    found = app.find()
+    return sorted({app.attribute(each, CKA_LABEL).decode() for each in found})
+
+
+def mechanisms(app, slot=SLOT):
+    (count,) = app.good("C_GetMechanismList", Room(0, False), target=slot)
+    (listed,) = app.good("C_GetMechanismList", Room(count.count, True), target=slot)
+    assert isinstance(listed, Numbers)
+    return listed.data
+
+
+class TestTokens:
+    def test_who_is_nobody_sees_nothing(self, guests):
+        with guests.app("stranger", session=False) as app:
+            assert app.slots(present=False) == ()
+            for call, values in (("C_GetTokenInfo", (True,)), ("C_OpenSession", (WRITE, 1))):
+                assert app.call(call, *values, target=SLOT)[0] == RV.CKR_SLOT_ID_INVALID
+            assert app.call("C_FindObjectsInit", (), target=1)[0] == RV.CKR_SESSION_HANDLE_INVALID
+
+    def test_each_sees_its_own(self, guests):
+        with guests.app("owner", session=False) as app:
+            assert app.slots(present=False) == (SLOT, OTHER)
+        with guests.app("signer", session=False) as app:
+            assert app.slots(present=False) == (SLOT,)
+            assert app.call("C_GetSlotInfo", True, target=OTHER)[0] == RV.CKR_SLOT_ID_INVALID
+
+    def test_it_is_logged_who_it_is(self, guests):
+        with guests.app("signer"):
+            pass
+        assert any(entry.get("identity") == "signer" for entry in guests.daemon.events("context opened"))
+
+
+class TestObjects:
+    def test_only_what_is_allowed_is_found(self, guests):
+        with guests.app("owner") as app:
+            assert labels(app) == sorted(EVERY)
+        with guests.app("signer") as app:
+            assert labels(app) == ["rsa"]
+            assert app.find(Attribute(CKA_LABEL, b"ec")) == ()
+
+    def test_one_at_a_time_finds_as_much(self, guests):
+        with guests.app("signer") as app:
+            whole = app.find()
+            app.good("C_FindObjectsInit", (), target=1)
+            found = []
+            while some := app.more(1):
+                found += some
+            app.good("C_FindObjectsFinal", target=1)
+            assert sorted(found) == sorted(whole)
+
+    def test_guessed_handles_are_as_those_that_are_not_there(self, guests):
+        with guests.app("owner") as app:
+            number = len(app.find())
+        with guests.app("signer") as app:
+            seen = set(app.find())
+            answers = set()
+            for handle in range(1, 4 * number):
+                read = app.call("C_GetAttributeValue", handle, (Attribute(CKA_LABEL, RoomBytes(64)),), target=1)[0]
+                used = app.signed(handle)
+                fused = app.signed(handle, fused=True)
+                if handle in seen:
+                    assert read == RV.CKR_OK
+                else:
+                    answers.add((read, used, fused))
+            hidden = (RV.CKR_OBJECT_HANDLE_INVALID, RV.CKR_KEY_HANDLE_INVALID, RV.CKR_KEY_HANDLE_INVALID)
+            assert answers == {hidden}
+
+    def test_reading_ahead_is_not_done(self, guests):
+        from keyway.wire.ahead import READ_AHEAD
+
+        with guests.app("signer") as app:
+            app.send(READ_AHEAD, b"", target=1)
+            assert app.receive().header.rv == RV.CKR_FUNCTION_NOT_SUPPORTED
+
+    def test_key_in_a_parameter(self, guests):
+        """A handle is one wherever it stands."""
+        shape = next((number for number, shape in SHAPES.items() if "GCM_WRAP" in shape.name), None)
+        assert shape is None or shape in SHAPES
+
+
+class TestMechanisms:
+    def test_list(self, guests):
+        with guests.app("owner") as app:
+            everything = mechanisms(app)
+        with guests.app("signer") as app:
+            assert mechanisms(app) == (CKM_RSA_PKCS, CKM_SHA256_RSA_PKCS)
+            rv, (told,) = app.call("C_GetMechanismList", Room(1, True), target=SLOT)
+            assert (rv, told.count) == (RV.CKR_BUFFER_TOO_SMALL, 2)
+        assert CKM_ECDSA in everything
+
+    def test_info(self, guests):
+        with guests.app("signer") as app:
+            (info,) = app.good("C_GetMechanismInfo", CKM_RSA_PKCS, True, target=SLOT)
+            assert isinstance(info, MechanismInfo)
+            rv, _ = app.call("C_GetMechanismInfo", CKM_ECDSA, True, target=SLOT)
+            assert rv == RV.CKR_MECHANISM_INVALID
+
+    @pytest.mark.parametrize("fused", [False, True], ids=["plain", "fused"])
+    def test_use(self, guests, fused):
+        with guests.app("owner") as owner, guests.app("signer") as app:
+            key = app.object("rsa")
+            made = app.sign(key)
+            assert owner.verifies(made, owner.object("rsa"))
+            for _ in range(3):
+                assert app.signed(key, fused=fused) == RV.CKR_OK
+                refused = Mechanism(CKM_SHA512_RSA_PKCS, Null())
+                assert app.signed(key, mechanism=refused, fused=fused) == RV.CKR_MECHANISM_INVALID
+            # The session is none the worse for it.
+            assert app.sign(key) == made
+
+
+class TestFunctions:
+    def test_what_is_not_named_is_not_there(self, guests):
+        with guests.app("signer", flags=WRITE) as app:
+            key = app.object("rsa")
+            assert app.call("C_DecryptInit", RSA, key, target=1)[0] == RV.CKR_FUNCTION_NOT_SUPPORTED
+            assert app.call("C_DestroyObject", key, target=1)[0] == RV.CKR_FUNCTION_NOT_SUPPORTED
+            generate = (Mechanism(CKM_AES_KEY_GEN, Null()), (), 0)
+            assert app.call("C_GenerateKey", *generate, target=1)[0] == RV.CKR_FUNCTION_NOT_SUPPORTED
+            assert app.call("C_InitToken", b"pin", b"x" * 32, target=SLOT)[0] == RV.CKR_FUNCTION_NOT_SUPPORTED
+
+    def test_read_only(self, guests):
+        with guests.app("reader", session=False) as app:
+            rv, _ = app.call("C_OpenSession", WRITE, 1, target=SLOT)
+            assert rv == RV.CKR_TOKEN_WRITE_PROTECTED
+        with guests.app("reader") as app:
+            assert labels(app) == sorted(EVERY)
+            app.sign(app.object("rsa"))
+            key = app.object("rsa")
+            rv, _ = app.call("C_SetAttributeValue", key, (Attribute(CKA_LABEL, b"other"),), target=1)
+            assert rv in (RV.CKR_SESSION_READ_ONLY, RV.CKR_TOKEN_WRITE_PROTECTED)
+
+    def test_a_session_that_could_not_be_closed_is_not_left_unguarded(self, guests):
+        with guests.app("signer") as app:
+            app.good("C_CloseSession", target=1)
+            assert app.call("C_FindObjectsInit", (), target=1)[0] == RV.CKR_SESSION_HANDLE_INVALID
+
+
+class TestMaking:
+    def data(self, label):
+        return template(
+            {CKA_CLASS: CKO_DATA, CKA_TOKEN: b"\1", CKA_PRIVATE: b"\0", CKA_LABEL: label, CKA_VALUE: b"some data"}
+        )
+
+    def test_what_is_made_must_be_visible(self, guests):
+        with guests.app("left", flags=WRITE) as app, guests.app("right", flags=WRITE) as other:
+            (handle,) = app.good("C_CreateObject", self.data(b"left-1"), 0, target=1)
+            assert app.attribute(handle, CKA_VALUE) == b"some data"
+            for label in (b"right-1", b"rsa", b""):
+                assert app.call("C_CreateObject", self.data(label), 0, target=1)[0] != RV.CKR_OK
+            assert other.find() == ()
+            rename = (Attribute(CKA_LABEL, b"right-2"),)
+            assert app.call("C_SetAttributeValue", handle, rename, target=1)[0] != RV.CKR_OK
+            assert app.call("C_CopyObject", handle, rename, 0, target=1)[0] != RV.CKR_OK
+            app.good("C_SetAttributeValue", handle, (Attribute(CKA_LABEL, b"left-2"),), target=1)
+            assert labels(app) == ["left-2"]
+            app.good("C_DestroyObject", handle, target=1)
+            assert app.find() == ()
+
+    def test_keys_that_could_leave(self, guests):
+        pair = ({CKA_EC_PARAMS: P256, CKA_LABEL: b"left-pair", CKA_TOKEN: b"\0"}, {CKA_LABEL: b"left-pair"})
+        with guests.app("left", flags=WRITE) as app:
+            mechanism = Mechanism(CKM_EC_KEY_PAIR_GEN, Null())
+            for more, is_allowed in (({}, True), ({0x162: b"\1"}, False), ({0x103: b"\0"}, False)):
+                public, private = template(pair[0]), template(pair[1], {CKA_TOKEN: b"\0"}, more)
+                rv, _ = app.call("C_GenerateKeyPair", mechanism, public, private, 0, 0, target=1)
+                assert (rv == RV.CKR_OK) is is_allowed, more
+            assert app.object("left-pair", CKO_PRIVATE_KEY)
+
+
+def test_attributes_of_a_key(guests):
+    with guests.app("signer") as app:
+        assert len(app.attribute(app.object("rsa"), CKA_MODULUS)) == 256
