@@ -15,7 +15,8 @@ from tests.module_transport.relay import Relay
 
 MORE = 100
 """Operations that show that an application goes on."""
-IS_SOAK = bool(os.environ.get("SOAK_SECONDS"))
+SILENCE = "3"
+"""Seconds without a word after which a gateway is asked whether it is there, and then is taken for gone."""
 
 
 @contextmanager
@@ -107,6 +108,19 @@ def test_a_gateway_that_is_stopped_and_killed_then(gateways):
 
 
 @pytest.mark.timeout(600)
+def test_a_gateway_that_is_stopped_for_good(gateways, monkeypatch):
+    monkeypatch.setenv("KEYWAY_SILENCE", SILENCE)
+    first, second = gateways
+    with application(unix(first), unix(second)) as running:
+        first.process.send_signal(signal.SIGSTOP)
+        try:
+            goes_on(running)
+        finally:
+            first.process.send_signal(signal.SIGCONT)
+        assert is_used(second)
+
+
+@pytest.mark.timeout(600)
 def test_a_link_that_breaks(gateways):
     first, second = gateways
     with ExitStack() as stack:
@@ -123,9 +137,9 @@ def test_a_link_that_breaks(gateways):
             until(lambda: not is_used(first), "the first gateway has noticed", PATIENCE)
 
 
-@pytest.mark.skipif(not IS_SOAK, reason="the system waits for a minute: make soak")
-@pytest.mark.timeout(900)
-def test_a_link_on_which_everything_vanishes(gateway):
+@pytest.mark.timeout(600)
+def test_a_link_on_which_everything_vanishes(gateway, monkeypatch):
+    monkeypatch.setenv("KEYWAY_SILENCE", SILENCE)
     with away() as inside:
         first, second = (
             gateway(program=(*inside, *KEYWAY), more='[listener.net]\naddress = "tcp://127.0.0.1:5657"\n'),
