@@ -45,6 +45,8 @@ __all__ = ["Guard"]
 GUARD_IDS: Final = OWN_IDS + (1 << 24)
 """Where the ids of the guard's own calls start: above those of the daemon's own calls on the same stream."""
 
+_BEGIN: Final = slice(HEADER_SIZE, HEADER_SIZE + 12)
+"""Where a mechanism's type is, and whether there is a parameter, and of what shape (docs/wire.md, section 4.1)."""
 _UNPACK: Final = HEADER.unpack_from
 _OPEN: Final = call_named("C_OpenSession").number
 _CLOSE: Final = call_named("C_CloseSession").number
@@ -141,6 +143,9 @@ class Guard(asyncio.Protocol):
             if frame[1] == _CLOSE:
                 self._closed(frame[4])
             return True
+        session = self._sessions.get(frame[4])
+        if session is not None and session.reach.was_allowed((*frame[1:3], frame[5], data[_BEGIN]), self._loop.time()):
+            return self._passes(frame, data, session.reach)
         reach, missing = self._reach(frame)
         verdict: int | Coroutine[Any, Any, None] | None = missing
         if reach is not None:
@@ -148,18 +153,26 @@ class Guard(asyncio.Protocol):
                 verdict = self._judged(reach, frame, data)
             except WireError:
                 verdict = RV.CKR_ARGUMENTS_BAD
-        if verdict is None and self._witness is not None and self._witness.lets_no_more(frame):
-            self._answer(frame, RV.CKR_DEVICE_ERROR, flags=Flags.INIT if frame[2] & Flags.FUSED else 0)
-            return False
         if isinstance(verdict, int):
             self._refuse(frame, data, reach, verdict)
             return False
         if verdict is not None:
             self._hold(verdict)
             return False
-        self._pass(frame, data, reach)
+        if not self._passes(frame, data, reach):
+            return False
         if frame[1] == _CLOSE:
             self._closed(frame[4])  # Whatever becomes of it: it is not used any more.
+        return True
+
+    def _passes(self, frame: Frame, data: bytes, reach: Reach | None) -> bool:
+        """Tell whether a request that is allowed may be made now, or nobody could record it."""
+        witness = self._witness
+        if witness is not None:
+            if witness.lets_no_more(frame):
+                self._answer(frame, RV.CKR_DEVICE_ERROR, flags=Flags.INIT if frame[2] & Flags.FUSED else 0)
+                return False
+            witness.asked(frame, data, reach)
         return True
 
     def _reach(self, frame: Frame) -> tuple[Reach | None, int | None]:
@@ -240,14 +253,12 @@ class Guard(asyncio.Protocol):
         deciding = CALLS[frame[1] - 1].init if frame[2] & Flags.FUSED else frame[1]
         key = None
         if deciding in REMEMBERED and is_simple(data):
-            key = (frame[1], frame[2], frame[5], int.from_bytes(data[HEADER_SIZE + 1 : HEADER_SIZE + 9]))
-            if key in reach.good:
-                return None
+            key = (*frame[1:3], frame[5], data[_BEGIN])
         verdict = self._verdict(reach, frame, data)
         if isinstance(verdict, Unknown):
             return self._look(reach, frame, data, verdict)
         if verdict is None and key is not None:
-            reach.good.add(key)
+            reach.allow(key)
         return verdict
 
     def _verdict(self, reach: Reach, frame: Frame, data: bytes) -> int | Unknown | None:

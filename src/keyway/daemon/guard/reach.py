@@ -69,8 +69,8 @@ class Reach:
         usage: What the identity has used of its quota.
         is_metered: Whether there is a limit for what is used in a second.
         refusals: By call number: the RV that refuses it whatever its arguments.
-        good: Requests that were allowed, by what they name.
         objects: The objects that were looked at; None for one that is not there.
+        used: What a witness knows of requests, by what they name.
     """
 
     def __init__(
@@ -86,9 +86,23 @@ class Reach:
         self.refusals: Final = {
             call.number: refusal for call in CALLS if (refusal := access.call(call.number)) is not None
         }
-        self.good: set[tuple[int, ...]] = set()
+        self._allowed: set[tuple[object, ...]] = set()
+        self.used: dict[tuple[object, ...], object] = {}
         self.objects: dict[int, ObjectFacts | None] = {}
         self._since = 0.0
+
+    def allow(self, request: tuple[object, ...]) -> None:
+        """Remember that a request was allowed.
+
+        Args:
+            request: What it names. One that names anything else must not be the same.
+        """
+        if not self.is_metered:
+            self._allowed.add(request)
+
+    def was_allowed(self, request: tuple[object, ...], now: float) -> bool:
+        """Tell whether a request was allowed not long ago, and nothing has changed."""
+        return request in self._allowed and now - self._since <= KNOWN_FOR
 
     def refresh(self, now: float) -> None:
         """Forget what may not be true any more.
@@ -96,11 +110,12 @@ class Reach:
         Args:
             now: Seconds of the monotonic clock.
         """
-        if now - self._since > KNOWN_FOR or max(len(self.objects), len(self.good)) > _MOST:
+        if now - self._since > KNOWN_FOR or max(len(self.objects), len(self._allowed), len(self.used)) > _MOST:
             self.forget()
             self._since = now
 
     def forget(self) -> None:
         """Forget what is known of the objects."""
-        self.good.clear()
+        self._allowed.clear()
+        self.used.clear()
         self.objects.clear()

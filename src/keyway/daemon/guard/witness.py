@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from keyway.access.role import ObjectFacts
 from keyway.cryptoki import CALLS, Effect, Step, mechanism_name, rv_name
@@ -22,6 +22,8 @@ __all__ = ["Witness", "described"]
 
 _ROWS: Final = (CALLS[0], *CALLS)
 """By call number, which count from 1."""
+_TYPE: Final = slice(HEADER_SIZE, HEADER_SIZE + 9)
+"""Where a mechanism's type is."""
 _CLASSES: Final = {0: "data", 1: "certificate", 2: "public key", 3: "private key", 4: "secret key"}
 _MAKING: Final = frozenset(call.number for call in CALLS if call.effect is Effect.OBJECTS)
 _OPERATIONS: Final = frozenset(call.operation for call in CALLS if call.number in AUDITED and call.operation)
@@ -89,7 +91,10 @@ class Witness:
         if number not in AUDITED or frame[2] & Flags.POSTED:
             return
         if is_fused or number in KEYED:
-            used = _used(frame, data, reach)
+            key = (number, frame[5], data[_TYPE])
+            used = cast(_Used | None, reach.used.get(key)) or _used(frame, data, reach)
+            if number not in _MAKING:
+                reach.used[key] = used
         elif number in _MAKING:
             used = _Used("", _made(frame, data, reach))
         else:
@@ -104,7 +109,7 @@ class Witness:
         """
         pending = self._pending.pop(frame[3], None)
         if pending is not None:
-            self._tell("call", pending, frame[3], rv_name(frame[5]))
+            self._tell("call", pending, frame[3], rv_name(frame[5]) if frame[5] else "CKR_OK")
 
     def refused(self, frame: Frame, data: bytes, reach: Reach | None, rv: int) -> None:
         """See a request that does not pass, and what it is answered."""
