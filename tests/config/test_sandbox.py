@@ -55,7 +55,10 @@ def test_what_is_wrong_is_told_with_its_place(text, problem):
     assert any(re.search(problem, each) for each in caught.value.problems), caught.value.problems
 
 
-@pytest.mark.parametrize(("user", "problem"), [("no-such-user", "there is no user no-such-user"), ("root", "root is root"), ("0", "0 is root")])
+@pytest.mark.parametrize(
+    ("user", "problem"),
+    [("no-such-user", "there is no user no-such-user"), ("root", "root is root"), ("0", "0 is root")],
+)
 def test_users_that_hosts_can_not_run_as(tmp_path, user, problem):
     path, module = tmp_path / "keyway.toml", tmp_path / "module.so"
     module.touch()
@@ -68,7 +71,13 @@ def test_what_a_host_is_told():
     assert arguments(None) == ("--unconfined",)
     told = arguments(
         Sandbox(
-            user=(7, 8), read=(Path("/a"), Path("/b c")), write=(Path("/d"),), network=False, processes=False, memory=9, files=10
+            user=(7, 8),
+            read=(Path("/a"), Path("/b c")),
+            write=(Path("/d"),),
+            network=False,
+            processes=False,
+            memory=9,
+            files=10,
         )
     )
     assert told == (

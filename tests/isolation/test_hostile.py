@@ -85,10 +85,29 @@ ON_RESOURCES = {
     "hidden": errno.EPERM,
     "files": errno.EMFILE,
 }
-CALLS = (
-    "mount umount2 pivot_root chroot unshare setns bpf perf_event_open keyctl add_key request_key userfaultfd io_uring_setup kexec_load init_module "
-    "open_by_handle_at swapon acct reboot kcmp pidfd_getfd"
-).split()
+CALLS = [
+    "mount",
+    "umount2",
+    "pivot_root",
+    "chroot",
+    "unshare",
+    "setns",
+    "bpf",
+    "perf_event_open",
+    "keyctl",
+    "add_key",
+    "request_key",
+    "userfaultfd",
+    "io_uring_setup",
+    "kexec_load",
+    "init_module",
+    "open_by_handle_at",
+    "swapon",
+    "acct",
+    "reboot",
+    "kcmp",
+    "pidfd_getfd",
+]
 
 
 def allowed(place: Path, path: Path) -> list[str]:

@@ -17,7 +17,12 @@ class Program(ctypes.Structure):
 def main() -> None:
     code = b"".join(
         struct.pack("=HBBI", *each)
-        for each in [(LOAD, 0, 0, 0), (JUMP_EQUAL, 0, 1, LANDLOCK_CREATE_RULESET), (ANSWER, 0, 0, ENOSYS), (ANSWER, 0, 0, ALLOW)]
+        for each in [
+            (LOAD, 0, 0, 0),
+            (JUMP_EQUAL, 0, 1, LANDLOCK_CREATE_RULESET),
+            (ANSWER, 0, 0, ENOSYS),
+            (ANSWER, 0, 0, ALLOW),
+        ]
     )
     program = Program(len(code) // 8, code)
     libc = ctypes.CDLL(None, use_errno=True)

@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn the_sandbox_is_what_is_said_and_there_unless_it_is_turned_off() {
-        let said = "--fd 3 --user 7:8 --read /a --write /b --read /c --no-network --no-processes --memory 9 --files 10 m";
+        let said =
+            "--fd 3 --user 7:8 --read /a --write /b --read /c --no-network --no-processes --memory 9 --files 10 m";
         let expected = Sandbox {
             user: Some((7, 8)),
             read: vec!["/a".into(), "/c".into()],

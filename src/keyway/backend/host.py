@@ -4,7 +4,7 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyway.backend.greeting import Greeting
@@ -42,7 +42,7 @@ class HostSettings:
     environment: Mapping[str, str]
     working_directory: Path
     timeout: float
-    sandbox: Sandbox | None = Sandbox()
+    sandbox: Sandbox | None = field(default_factory=Sandbox)
 
 
 class Host(Process):

@@ -125,7 +125,7 @@ impl Ruleset {
         };
         let size = core::mem::size_of::<Attributes>();
         // SAFETY: the structure is there, and of this size.
-        let descriptor = unsafe { libc::syscall(CREATE_RULESET, &attributes, size, 0_u32) };
+        let descriptor = unsafe { libc::syscall(CREATE_RULESET, core::ptr::from_ref(&attributes), size, 0_u32) };
         if descriptor < 0 {
             return Err(Error::last_os_error());
         }
@@ -157,7 +157,11 @@ impl Ruleset {
         }
         // SAFETY: the descriptor is new and nobody else's.
         let parent = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(parent) });
-        let of_kind = if parent.metadata()?.is_dir() { u64::MAX } else { OF_FILES };
+        let of_kind = if parent.metadata()?.is_dir() {
+            u64::MAX
+        } else {
+            OF_FILES
+        };
         let rule = PathBeneath {
             allowed: rights & self.handled & of_kind,
             parent: parent.as_raw_fd(),
@@ -222,10 +226,19 @@ mod tests {
 
     /// A process that waits until its standard input ends, and what is known of it only to those who may trace it.
     fn victim() -> (Child, String) {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("cat");
+        let mut child = Command::new("cat")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cat");
         child.stdin.as_mut().expect("a pipe").write_all(b"x").expect("writable");
         // Until it has answered, it may be a copy of this process.
-        child.stdout.as_mut().expect("a pipe").read_exact(&mut [0]).expect("an answer");
+        child
+            .stdout
+            .as_mut()
+            .expect("a pipe")
+            .read_exact(&mut [0])
+            .expect("an answer");
         let maps = format!("/proc/{}/maps", child.id());
         fs::read(&maps).expect("nothing is closed yet");
         (child, maps)
@@ -233,7 +246,10 @@ mod tests {
 
     #[test]
     fn other_processes_are_closed_and_files_are_not_whatever_the_version() {
-        for version in [HAS_REFER, 4, HAS_SCOPES].into_iter().filter(|version| abi().is_ok_and(|abi| abi >= *version)) {
+        for version in [HAS_REFER, 4, HAS_SCOPES]
+            .into_iter()
+            .filter(|version| abi().is_ok_and(|abi| abi >= *version))
+        {
             let home = directory(&format!("isolate-{version}"));
             let (mut child, maps) = victim();
             closed(
@@ -289,7 +305,9 @@ mod tests {
     fn what_is_not_there_can_not_be_allowed() {
         if let Ok(version) = abi() {
             let mut ruleset = Ruleset::new(version).expect("a ruleset");
-            let error = ruleset.allow(Path::new("/nonexistent"), Access::Read).expect_err("it is not there");
+            let error = ruleset
+                .allow(Path::new("/nonexistent"), Access::Read)
+                .expect_err("it is not there");
             assert_eq!(error.kind(), ErrorKind::NotFound);
         }
     }

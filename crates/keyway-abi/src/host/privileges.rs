@@ -52,27 +52,41 @@ pub fn keep_few_capabilities() -> Result<()> {
     };
     let mut sets = [Sets::default(); 2];
     // SAFETY: both structures are those of this version, and there.
-    check(unsafe { libc::syscall(libc::SYS_capget, &mut header, sets.as_mut_ptr()) } as libc::c_int)?;
+    check(
+        unsafe { libc::syscall(libc::SYS_capget, core::ptr::from_mut(&mut header), sets.as_mut_ptr()) } as libc::c_int,
+    )?;
     for (half, set) in sets.iter_mut().enumerate() {
         set.permitted &= (KEPT >> (32 * half)) as u32;
         set.effective &= set.permitted;
         set.inheritable = 0;
     }
     // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_capset, &mut header, sets.as_ptr()) } as libc::c_int)
+    check(unsafe { libc::syscall(libc::SYS_capset, core::ptr::from_mut(&mut header), sets.as_ptr()) } as libc::c_int)
 }
 
-/// Sets a limit of resources, without a way back.
+/// Limits the bytes of the address space, without a way back.
 ///
 /// # Errors
-/// The kernel refused: it is above the one that holds already.
-pub fn limit(resource: libc::__rlimit_resource_t, most: u64) -> Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: most as libc::rlim_t,
-        rlim_max: most as libc::rlim_t,
-    };
+/// The kernel refused.
+pub fn limit_memory(bytes: u64) -> Result<()> {
     // SAFETY: the structure is there.
-    check(unsafe { libc::setrlimit(resource, &limit) })
+    check(unsafe { libc::setrlimit(libc::RLIMIT_AS, &at_most(bytes)) })
+}
+
+/// Limits the number of open descriptors, without a way back.
+///
+/// # Errors
+/// The kernel refused: the number is above the limit that holds already.
+pub fn limit_files(number: u64) -> Result<()> {
+    // SAFETY: the structure is there.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &at_most(number)) })
+}
+
+fn at_most(number: u64) -> libc::rlimit {
+    libc::rlimit {
+        rlim_cur: number as libc::rlim_t,
+        rlim_max: number as libc::rlim_t,
+    }
 }
 
 fn check(result: libc::c_int) -> Result<()> {

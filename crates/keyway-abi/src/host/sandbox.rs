@@ -1,7 +1,7 @@
 //! What a module host may do with the system: the part of its confinement that the configuration decides.
 
 use super::landlock::{self, Access, Ruleset};
-use super::privileges::{change_user, keep_few_capabilities, limit};
+use super::privileges::{change_user, keep_few_capabilities, limit_files, limit_memory};
 use super::seccomp::{self, Filter};
 use std::fmt;
 use std::io::Error;
@@ -128,8 +128,9 @@ impl Sandbox {
     /// What the configuration demands can't be done.
     pub fn enter(&self, module: &Path, seed: bool) -> Result<Vec<String>, Refusal> {
         let mut lacking = Vec::new();
-        if self.files > 0 {
-            limit(libc::RLIMIT_NOFILE, self.files).map_err(|error| Refusal::Limit("files", error))?;
+        // A seed has a descriptor for each of its copies.
+        if !seed {
+            self.limit_files()?;
         }
         if self.read.is_empty() && self.write.is_empty() {
             let isolated = landlock::abi().and_then(|abi| landlock::isolate(abi).map(|()| abi));
@@ -145,7 +146,7 @@ impl Sandbox {
             Ok(()) => {}
         }
         if self.memory > 0 {
-            limit(libc::RLIMIT_AS, self.memory).map_err(|error| Refusal::Limit("memory", error))?;
+            limit_memory(self.memory).map_err(|error| Refusal::Limit("memory", error))?;
         }
         Ok(lacking)
     }
@@ -157,10 +158,18 @@ impl Sandbox {
     pub fn enter_copy(&self) -> Result<(), Refusal> {
         // Where there is no Landlock, the seed has told so.
         let _ = landlock::abi().and_then(landlock::isolate);
+        self.limit_files()?;
         if self.processes {
             return Ok(());
         }
         seccomp::install(&self.filter(false)).map_err(Refusal::Seccomp)
+    }
+
+    fn limit_files(&self) -> Result<(), Refusal> {
+        if self.files == 0 {
+            return Ok(());
+        }
+        limit_files(self.files).map_err(|error| Refusal::Limit("files", error))
     }
 
     fn filter(&self, fork: bool) -> Filter {
@@ -199,6 +208,8 @@ fn landlock_lacks(abi: std::io::Result<u32>) -> Option<String> {
         Ok(abi) => Some(format!(
             "signals to other processes and abstract sockets are not closed: Landlock here is of version {abi}"
         )),
-        Err(error) => Some(format!("other processes of its user are not closed to it: Landlock: {error}")),
+        Err(error) => Some(format!(
+            "other processes of its user are not closed to it: Landlock: {error}"
+        )),
     }
 }

@@ -20,6 +20,9 @@ const ARCHITECTURE: Option<u32> = None;
 /// The first number of the second set of calls that x86-64 has, which nobody uses (x32).
 const FOREIGN: u32 = 0x4000_0000;
 
+/// Not every C library has a name for it.
+const KEXEC_FILE_LOAD: c_long = if cfg!(target_arch = "x86_64") { 320 } else { 294 };
+
 /// What no module needs, and what some way into other processes or the kernel has begun with. They fail with EPERM.
 const NEVER: &[c_long] = &[
     // Other processes.
@@ -62,7 +65,7 @@ const NEVER: &[c_long] = &[
     // The machine.
     libc::SYS_reboot,
     libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
+    KEXEC_FILE_LOAD,
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
@@ -159,7 +162,12 @@ fn program(filter: &Filter, architecture: u32) -> Vec<sock_filter> {
     if cfg!(target_arch = "x86_64") {
         code.extend([jump(JUMP_AT_LEAST, FOREIGN, 0, 1), fail(libc::ENOSYS)]);
     }
-    let closed = [(NEVER, false), (FORK, filter.fork), (EXEC, filter.exec), (HIDDEN_MEMORY, filter.hidden_memory)];
+    let closed = [
+        (NEVER, false),
+        (FORK, filter.fork),
+        (EXEC, filter.exec),
+        (HIDDEN_MEMORY, filter.hidden_memory),
+    ];
     for (numbers, open) in closed {
         for number in numbers.iter().filter(|_| !open) {
             code.extend([jump(JUMP_EQUAL, word(*number), 0, 1), fail(libc::EPERM)]);
@@ -171,10 +179,18 @@ fn program(filter: &Filter, architecture: u32) -> Vec<sock_filter> {
     // Limits of other processes of the same user, the daemon for one: a limit of no time at all ends it.
     code.extend(unless(libc::SYS_prlimit64, Test::Is(0), libc::EPERM));
     if !filter.fork {
-        code.extend(unless(libc::SYS_clone, Test::HasAny(libc::CLONE_THREAD as u32), libc::EPERM));
+        code.extend(unless(
+            libc::SYS_clone,
+            Test::HasAny(libc::CLONE_THREAD as u32),
+            libc::EPERM,
+        ));
     }
     if !filter.network {
-        code.extend(unless(libc::SYS_socket, Test::Is(libc::AF_UNIX as u32), libc::EAFNOSUPPORT));
+        code.extend(unless(
+            libc::SYS_socket,
+            Test::Is(libc::AF_UNIX as u32),
+            libc::EAFNOSUPPORT,
+        ));
     }
     code.push(answer(libc::SECCOMP_RET_ALLOW));
     code
@@ -288,7 +304,10 @@ mod tests {
     fn what_is_named_nowhere_goes_through() {
         let checked = [libc::SYS_clone, libc::SYS_clone3, libc::SYS_prlimit64, libc::SYS_socket];
         let named = [NEVER, FORK, EXEC, HIDDEN_MEMORY, &checked].concat();
-        for number in (0..2000).chain([c_long::from(FOREIGN) - 1]).filter(|number| !named.contains(number)) {
+        for number in (0..2000)
+            .chain([c_long::from(FOREIGN) - 1])
+            .filter(|number| !named.contains(number))
+        {
             for argument in [0, 1, u32::MAX] {
                 assert_eq!(ask(&CLOSED, number, argument), ALLOW, "{number}");
             }
@@ -311,7 +330,10 @@ mod tests {
 
     #[test]
     fn calls_under_other_numbers_end_the_process_or_are_unknown() {
-        assert_eq!(run(&OPEN, 0x4000_0003, libc::SYS_read, 0), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(
+            run(&OPEN, 0x4000_0003, libc::SYS_read, 0),
+            libc::SECCOMP_RET_KILL_PROCESS
+        );
         if cfg!(target_arch = "x86_64") {
             let read = c_long::from(FOREIGN) | libc::SYS_read;
             assert_eq!(ask(&OPEN, read, 0), error(libc::ENOSYS));
@@ -322,8 +344,14 @@ mod tests {
     fn threads_may_be_and_namespaces_may_not() {
         for filter in [OPEN, CLOSED] {
             assert_eq!(ask(&filter, libc::SYS_clone, THREAD), ALLOW);
-            assert_eq!(ask(&filter, libc::SYS_clone, THREAD | libc::CLONE_NEWNET as u32), error(libc::EPERM));
-            assert_eq!(ask(&filter, libc::SYS_clone, libc::CLONE_NEWUSER as u32), error(libc::EPERM));
+            assert_eq!(
+                ask(&filter, libc::SYS_clone, THREAD | libc::CLONE_NEWNET as u32),
+                error(libc::EPERM)
+            );
+            assert_eq!(
+                ask(&filter, libc::SYS_clone, libc::CLONE_NEWUSER as u32),
+                error(libc::EPERM)
+            );
             assert_eq!(ask(&filter, libc::SYS_clone3, 0), error(libc::ENOSYS));
         }
         assert_eq!(ask(&OPEN, libc::SYS_clone, libc::SIGCHLD as u32), ALLOW);
@@ -335,7 +363,11 @@ mod tests {
     #[test]
     fn sockets_are_of_this_machine_where_there_is_no_network() {
         for family in 0..64 {
-            let expected = if family == libc::AF_UNIX { ALLOW } else { error(libc::EAFNOSUPPORT) };
+            let expected = if family == libc::AF_UNIX {
+                ALLOW
+            } else {
+                error(libc::EAFNOSUPPORT)
+            };
             assert_eq!(ask(&CLOSED, libc::SYS_socket, family as u32), expected);
             assert_eq!(ask(&OPEN, libc::SYS_socket, family as u32), ALLOW);
         }
