@@ -75,6 +75,7 @@ def test_what_an_old_kernel_lacks_is_told_once(start, home, module):
         with RawClient(daemon.socket) as client:
             client.initialize()
             assert label_of(client, HOSTILE) == "hostile"
+    until(lambda: len(daemon.events("module hosts are less confined")) > 1, "it is told of both backends")
     told = daemon.events("module hosts are less confined")
     assert {each["backend"] for each in told} == {"good", "hostile"}
     assert len(told) == 2
