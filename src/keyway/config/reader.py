@@ -177,7 +177,7 @@ class Reader:
         kind: Any = each.type
         if each.name == "mode":
             return self._mode(value, path)
-        if dataclasses.is_dataclass(kind):
+        if kind not in KINDS:
             return self.section(kind, {}, path, value)
         kinds = KINDS[kind]
         if not kinds.fits(value):

@@ -239,9 +239,9 @@ mod tests {
             .expect("a pipe")
             .read_exact(&mut [0])
             .expect("an answer");
-        let maps = format!("/proc/{}/maps", child.id());
-        fs::read(&maps).expect("nothing is closed yet");
-        (child, maps)
+        let memory = format!("/proc/{}/mem", child.id());
+        fs::File::open(&memory).expect("nothing is closed yet");
+        (child, memory)
     }
 
     #[test]
@@ -251,11 +251,11 @@ mod tests {
             .filter(|version| abi().is_ok_and(|abi| abi >= *version))
         {
             let home = directory(&format!("isolate-{version}"));
-            let (mut child, maps) = victim();
+            let (mut child, memory) = victim();
             closed(
                 || isolate(version),
                 || {
-                    let error = fs::read(&maps).expect_err("it can be looked into");
+                    let error = fs::File::open(&memory).expect_err("it can be looked into");
                     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
                     fs::rename(home.join("file"), home.join("other/file")).expect("moved");
                     fs::write(home.join("other/file"), "more").expect("written");

@@ -51,17 +51,18 @@ pub fn keep_few_capabilities() -> Result<()> {
         pid: 0,
     };
     let mut sets = [Sets::default(); 2];
+    let (header, sets_there) = (core::ptr::from_mut(&mut header), sets.as_mut_ptr());
     // SAFETY: both structures are those of this version, and there.
-    check(
-        unsafe { libc::syscall(libc::SYS_capget, core::ptr::from_mut(&mut header), sets.as_mut_ptr()) } as libc::c_int,
-    )?;
+    let got = unsafe { libc::syscall(libc::SYS_capget, header, sets_there) };
+    check(got as libc::c_int)?;
     for (half, set) in sets.iter_mut().enumerate() {
         set.permitted &= (KEPT >> (32 * half)) as u32;
         set.effective &= set.permitted;
         set.inheritable = 0;
     }
     // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_capset, core::ptr::from_mut(&mut header), sets.as_ptr()) } as libc::c_int)
+    let set = unsafe { libc::syscall(libc::SYS_capset, header, sets.as_ptr()) };
+    check(set as libc::c_int)
 }
 
 /// Limits the bytes of the address space, without a way back.
