@@ -80,7 +80,9 @@ def _singular(name: str) -> str:
 def section(title: str, kind: Any) -> str:
     """A heading, what the section is for, and a table of its options."""
     last = _LAST if issubclass(kind, options.TlsOptions) else set()
-    below = [each for each in dataclasses.fields(kind) if dataclasses.is_dataclass(each.type) and each.type not in TYPES]
+    below = [
+        each for each in dataclasses.fields(kind) if dataclasses.is_dataclass(each.type) and each.type not in TYPES
+    ]
     own = [each for each in dataclasses.fields(kind) if each not in below]
     rows = [_row(each) for each in sorted(own, key=lambda each: each.name in last)]
     table = ["| key | type | default | |", "|---|---|---|---|", *rows]
