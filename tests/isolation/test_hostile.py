@@ -5,6 +5,7 @@ What is tried is tried without a sandbox, too, where that hurts nobody: there it
 
 import errno
 import os
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -14,6 +15,10 @@ from tests.isolation.conftest import needs_landlock
 
 BOTH_STARTS = pytest.mark.parametrize("start_", ["load", "copy"])
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can")
+CAN_TRACE = pytest.mark.skipif(
+    not int(re.findall(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 19 & 1,
+    reason="only who has CAP_SYS_PTRACE can",
+)
 MEMORY = 4 << 30
 """Bytes: room for the host, and less than the module tries to map."""
 
@@ -145,6 +150,7 @@ def test_in_a_strict_sandbox_it_reaches_what_it_was_given_and_nothing_else(begin
 
 
 @AS_ROOT
+@CAN_TRACE
 def test_without_a_sandbox_all_that_can_be_done(begin, place, listener):
     attacker = begin("{ enabled = false }")
     victim = attacker.hosts()["good"]
@@ -181,6 +187,7 @@ def test_copies_of_one_seed_are_closed_to_one_another_and_to_the_seed(begin, pla
         check(attacker, on_processes(other))
 
 
+@needs_landlock
 @BOTH_STARTS
 def test_it_is_confined_when_its_constructors_run(begin, place, start_):
     words = f"write {place}/secret/new"
