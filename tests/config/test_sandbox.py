@@ -20,6 +20,14 @@ def test_without_a_word_hosts_are_confined_and_nothing_more():
     assert sandbox("").enabled
 
 
+def test_the_guide_says_what_can_be_read():
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "isolation.md").read_text()
+    first, second = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    told = parse(first).backends["softhsm"].sandbox
+    assert (told.write, told.network, told.open_files) == ((Path("/var/lib/keyway/tokens"),), False, 64)
+    assert parse('[backend.softhsm]\nmodule = "/m"\n' + second).backends["softhsm"].sandbox.user == "hsm-softhsm"
+
+
 def test_it_is_a_section_a_table_or_dotted_keys():
     expected = SandboxOptions(read=(Path("/a"), Path("/b")), network=False, memory=1000)
     for text in [
