@@ -28,6 +28,7 @@ TYPES: dict[Any, str] = {
     Address | None: "address",
     Tcp | None: "address",
     Tls: "address",
+    tuple[Path, ...]: "list of absolute paths",
     tuple[str, ...]: "list of strings",
     tuple[str, ...] | None: "list of strings",
     tuple[int | str, ...] | None: "list of names and numbers",
@@ -79,9 +80,14 @@ def _singular(name: str) -> str:
 def section(title: str, kind: Any) -> str:
     """A heading, what the section is for, and a table of its options."""
     last = _LAST if issubclass(kind, options.TlsOptions) else set()
-    rows = [_row(each) for each in sorted(dataclasses.fields(kind), key=lambda each: each.name in last)]
+    below = [
+        each for each in dataclasses.fields(kind) if dataclasses.is_dataclass(each.type) and each.type not in TYPES
+    ]
+    own = [each for each in dataclasses.fields(kind) if each not in below]
+    rows = [_row(each) for each in sorted(own, key=lambda each: each.name in last)]
     table = ["| key | type | default | |", "|---|---|---|---|", *rows]
-    return "\n".join([f"## `{title}`", "", kind.__doc__, "", *table, ""])
+    nested = [section(f"{title[:-1]}.{each.name}]", each.type) for each in below]
+    return "\n".join([f"## `{title}`", "", kind.__doc__, "", *table, "", *nested])
 
 
 def _row(field: dataclasses.Field[Any]) -> str:

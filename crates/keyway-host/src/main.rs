@@ -1,6 +1,7 @@
 //! The module host: one vendor module in a process of its own, served on an inherited socket (docs/wire.md).
 //!
-//! Exit status: 0 the peer is gone, 2 the command line or the peer is not understood, 3 the module can't be loaded.
+//! Exit status: 0 the peer is gone, 2 the command line or the peer is not understood, 3 the module can't be loaded,
+//! 4 it can't be confined as it shall be.
 #![forbid(unsafe_code)]
 
 mod ahead;
@@ -13,7 +14,7 @@ mod serve;
 mod sessions;
 
 use execute::Context;
-use keyway_abi::host::{confine, inherit, inherit_packets, Library};
+use keyway_abi::host::{confine, inherit, inherit_packets, Library, Refusal};
 use keyway_wire::VERSION;
 use options::Options;
 use serve::Server;
@@ -24,21 +25,40 @@ use std::os::unix::net::UnixStream;
 
 const NOT_UNDERSTOOD: i32 = 2;
 const NO_MODULE: i32 = 3;
+const NOT_CONFINED: i32 = 4;
+
+/// What a line begins with that says what could not be done and was not demanded. The daemon writes such a line once.
+const LACKING: &str = "keyway-host: not confined: ";
 
 fn main() {
     let options = Options::parse(std::env::args_os().skip(1)).unwrap_or_else(|usage| fail(NOT_UNDERSTOOD, usage));
+    if let Some(sandbox) = &options.sandbox {
+        demand(sandbox.give_up_rights());
+    }
     let socket = confine(options.descriptor).and_then(|()| Socket::inherit(&options));
     let socket = socket.unwrap_or_else(|error| {
         let descriptor = options.descriptor;
         fail(NOT_UNDERSTOOD, format_args!("descriptor {descriptor}: {error}"))
     });
+    if let Some(sandbox) = &options.sandbox {
+        // The module's own code runs as soon as it is loaded.
+        for lacking in demand(sandbox.enter(&options.module, options.seed)) {
+            eprintln!("{LACKING}{lacking}");
+        }
+    }
     let module = options.module.display();
     let library =
         Library::load(&options.module).unwrap_or_else(|error| fail(NO_MODULE, format_args!("{module} {error}")));
     let context = Context::new(library);
     let (stream, context) = match socket {
         Socket::Client(stream) => (stream, context),
-        Socket::Seed(packets) => seed::serve(packets, context),
+        Socket::Seed(packets) => {
+            let copy = seed::serve(packets, context);
+            if let Some(sandbox) = &options.sandbox {
+                demand(sandbox.enter_copy());
+            }
+            copy
+        }
     };
     if let Err(error) = agree(&stream) {
         fail(NOT_UNDERSTOOD, error);
@@ -47,6 +67,11 @@ fn main() {
         Ok(server) => server.run(),
         Err(error) => fail(NOT_UNDERSTOOD, error),
     }
+}
+
+/// The result of confining this process, or the end.
+fn demand<T>(result: Result<T, Refusal>) -> T {
+    result.unwrap_or_else(|refusal| fail(NOT_CONFINED, refusal))
 }
 
 /// What the inherited descriptor is.

@@ -1,5 +1,6 @@
 //! The command line.
 
+use keyway_abi::host::Sandbox;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct Options {
     pub seed: bool,
     /// How many threads may call the module.
     pub threads: usize,
+    /// What the module may do. None: whatever the system lets it.
+    pub sandbox: Option<Sandbox>,
     /// The vendor module.
     pub module: PathBuf,
 }
@@ -26,7 +29,10 @@ pub struct Usage;
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("usage: keyway-host --fd N [--seed] [--threads N] MODULE")
+        f.write_str(
+            "usage: keyway-host --fd N [--seed] [--threads N] [--unconfined] [--user UID:GID] [--read PATH]... [--write PATH]... \
+             [--no-network] [--no-processes] [--memory BYTES] [--files N] MODULE",
+        )
     }
 }
 
@@ -34,12 +40,21 @@ impl Options {
     /// Reads the arguments behind the program's name.
     pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Self, Usage> {
         let (mut descriptor, mut seed, mut threads, mut module) = (None, false, THREADS, None);
+        let (mut sandbox, mut unconfined) = (Sandbox::default(), false);
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.to_str() {
                 Some("--fd") => descriptor = Some(number(args.next())?),
                 Some("--seed") => seed = true,
                 Some("--threads") => threads = number(args.next())?,
+                Some("--unconfined") => unconfined = true,
+                Some("--user") => sandbox.user = Some(user(args.next())?),
+                Some("--read") => sandbox.read.push(args.next().ok_or(Usage)?.into()),
+                Some("--write") => sandbox.write.push(args.next().ok_or(Usage)?.into()),
+                Some("--no-network") => sandbox.network = false,
+                Some("--no-processes") => sandbox.processes = false,
+                Some("--memory") => sandbox.memory = number(args.next())?,
+                Some("--files") => sandbox.files = number(args.next())?,
                 Some(option) if option.starts_with('-') => return Err(Usage),
                 _ if module.is_none() => module = Some(PathBuf::from(arg)),
                 _ => return Err(Usage),
@@ -50,6 +65,7 @@ impl Options {
                 descriptor,
                 seed,
                 threads,
+                sandbox: (!unconfined).then_some(sandbox),
                 module,
             }),
             _ => Err(Usage),
@@ -60,6 +76,13 @@ impl Options {
 fn number<T: std::str::FromStr>(arg: Option<OsString>) -> Result<T, Usage> {
     let text = arg.ok_or(Usage)?;
     text.to_str().and_then(|text| text.parse().ok()).ok_or(Usage)
+}
+
+/// The numbers of a user and a group, joined by a colon.
+fn user(arg: Option<OsString>) -> Result<(u32, u32), Usage> {
+    let text = arg.ok_or(Usage)?;
+    let (user, group) = text.to_str().and_then(|text| text.split_once(':')).ok_or(Usage)?;
+    Ok((user.parse().map_err(|_| Usage)?, group.parse().map_err(|_| Usage)?))
 }
 
 #[cfg(test)]
@@ -76,6 +99,7 @@ mod tests {
             descriptor: 3,
             seed: true,
             threads: 1,
+            sandbox: Some(Sandbox::default()),
             module: "/lib/hsm.so".into(),
         };
         assert_eq!(
@@ -94,6 +118,25 @@ mod tests {
     }
 
     #[test]
+    fn the_sandbox_is_what_is_said_and_there_unless_it_is_turned_off() {
+        let said =
+            "--fd 3 --user 7:8 --read /a --write /b --read /c --no-network --no-processes --memory 9 --files 10 m";
+        let expected = Sandbox {
+            user: Some((7, 8)),
+            read: vec!["/a".into(), "/c".into()],
+            write: vec!["/b".into()],
+            network: false,
+            processes: false,
+            memory: 9,
+            files: 10,
+        };
+        let said: Vec<_> = said.split(' ').collect();
+        assert_eq!(parse(&said).map(|options| options.sandbox), Ok(Some(expected)));
+        let off = parse(&["--fd", "3", "--unconfined", "m"]);
+        assert_eq!(off.map(|options| options.sandbox), Ok(None));
+    }
+
+    #[test]
     fn what_is_missing_or_unknown_is_refused() {
         for args in [
             &["m"][..],
@@ -103,6 +146,10 @@ mod tests {
             &["--fd", "3", "--threads", "0", "m"],
             &["--fd", "3", "--other", "m"],
             &["--fd", "3", "m", "n"],
+            &["--fd", "3", "--user", "7", "m"],
+            &["--fd", "3", "--user", "7:-1", "m"],
+            &["--fd", "3", "--memory", "much", "m"],
+            &["--fd", "3", "m", "--read"],
         ] {
             assert_eq!(parse(args), Err(Usage), "{args:?}");
         }

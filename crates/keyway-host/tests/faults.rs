@@ -32,6 +32,24 @@ fn refused(module: &Path, faults: &str) -> (Option<i32>, String) {
 }
 
 #[test]
+fn what_can_not_be_confined_as_it_shall_be_does_not_start() {
+    for (options, reason) in [
+        (["--read", "/nonexistent"], "sandbox: "),
+        (["--files", "99999999999"], "sandbox: can't limit files: "),
+    ] {
+        let mut command = command(faulty_module());
+        command.args(options);
+        let (mut child, _stream) = spawn(command);
+        assert_eq!(wait(&mut child).code(), Some(4));
+        let mut text = String::new();
+        let said = child.stderr.as_mut().expect("a pipe").read_to_string(&mut text);
+        said.expect("text");
+        assert!(text.starts_with(&format!("keyway-host: {reason}")), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}
+
+#[test]
 fn what_can_not_be_used_is_named_in_one_line() {
     let faulty = faulty_module();
     let name = faulty.display();

@@ -4,11 +4,12 @@ import asyncio
 import socket
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from keyway.backend.greeting import Greeting
 from keyway.backend.process import Process
+from keyway.backend.sandbox import Sandbox, arguments
 from keyway.backend.stream import StreamError
 from keyway.wire.header import VERSION_BYTE
 
@@ -31,6 +32,7 @@ class HostSettings:
         environment: The whole environment of the process.
         working_directory: Where it runs.
         timeout: Seconds that it may take to load the module.
+        sandbox: What it may do. None: it is not confined.
     """
 
     name: str
@@ -40,6 +42,7 @@ class HostSettings:
     environment: Mapping[str, str]
     working_directory: Path
     timeout: float
+    sandbox: Sandbox | None = field(default_factory=Sandbox)
 
 
 class Host(Process):
@@ -83,18 +86,19 @@ def spawn(settings: HostSettings, descriptor: int, errors: int, *options: str) -
     Raises:
         HostError: It could not be started.
     """
-    arguments = [
+    command = [
         str(settings.binary),
         "--fd",
         str(descriptor),
         "--threads",
         str(settings.threads),
+        *arguments(settings.sandbox),
         *options,
         str(settings.module),
     ]
     try:
         return subprocess.Popen(  # Returns when exec is done, about a millisecond.
-            arguments,
+            command,
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,

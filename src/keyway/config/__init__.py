@@ -19,10 +19,12 @@ from keyway.config.options import (
     MetricsOptions,
     OfferOptions,
     RoleOptions,
+    SandboxOptions,
     TlsOptions,
     TokenOptions,
 )
 from keyway.config.pools import MemberOptions, error_classes_of, members_of
+from keyway.config.users import ids_of
 
 __all__ = [
     "ApiOptions",
@@ -41,10 +43,12 @@ __all__ = [
     "MetricsOptions",
     "OfferOptions",
     "RoleOptions",
+    "SandboxOptions",
     "TlsOptions",
     "TokenOptions",
     "error_classes_of",
     "identity_rules_of",
+    "ids_of",
     "load",
     "members_of",
     "missing_modules",

@@ -25,6 +25,7 @@ from keyway.config.options import (
 )
 from keyway.config.reader import Reader
 from keyway.config.rules import completed
+from keyway.config.users import ids_of
 
 __all__ = ["load", "missing_modules", "parse"]
 
@@ -121,7 +122,7 @@ def _api(reader: Reader, document: Mapping[str, Any]) -> ApiOptions | None:
 
 
 def missing_modules(path: Path, config: Config) -> list[str]:
-    """Tell, as problems, which modules of a configuration are not there.
+    """Tell, as problems, which modules of a configuration are not there, nor users to run them.
 
     Args:
         path: The file that the configuration was read from.
@@ -131,4 +132,9 @@ def missing_modules(path: Path, config: Config) -> list[str]:
     for name, backend in config.backends.items():
         if backend.module is not None and not backend.module.is_file():
             reader.wrong(("backend", name, "module"), f"{backend.module}: no such file")
+        if backend.sandbox.user:
+            try:
+                ids_of(backend.sandbox.user)
+            except LookupError as error:
+                reader.wrong(("backend", name, "sandbox", "user"), str(error))
     return reader.problems

@@ -26,6 +26,7 @@ __all__ = [
     "MetricsOptions",
     "OfferOptions",
     "RoleOptions",
+    "SandboxOptions",
     "TlsOptions",
     "TokenOptions",
     "option",
@@ -141,6 +142,43 @@ class ListenOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxOptions:
+    """What the hosts of a module may do, so that a module that is broken into hurts nobody else. Whatever is said here, they can't trace other processes, mount, change namespaces, load into the kernel and the like, and root's hosts lose most of root's capabilities. What is said here and can't be had, on an old kernel say, keeps hosts from starting."""
+
+    enabled: bool = option(
+        "Whether hosts are confined at all. Turn it off for a module that can't live with that, a driver of a PCI card say; then no other key may be given.",
+        True,
+    )
+    user: str = option(
+        "Name or number of the user that hosts run as, with that user's group and no other, if the daemon is root's. Empty: the user of the daemon.",
+        "",
+    )
+    read: tuple[Path, ...] = option(
+        "Files, and directories with all beneath, that hosts may read. If this or write is given, hosts can open nothing else but what the loader and the C library need "
+        "(/usr, /lib, /proc, /dev/urandom and a few files in /etc) and the module's own directory. They must be there when a host starts.",
+        (),
+    )
+    write: tuple[Path, ...] = option("The same for what hosts may read and change.", ())
+    network: bool = option("Whether hosts may have sockets other than unix sockets.", True)
+    processes: bool = option(
+        "Whether hosts may start processes and run programs. Threads they may have anyway. With start = copy the process that is copied can fork, but run nothing.",
+        True,
+    )
+    memory: int = option(
+        "Bytes of address space of one host: all that it maps, its libraries and the stacks of its threads included. 0: no limit.",
+        0,
+        at_least=0,
+        at_most=1 << 50,
+    )
+    open_files: int = option(
+        "Files, sockets and the like that one host may have open. 0: as many as the daemon.",
+        0,
+        at_least=0,
+        at_most=1_048_576,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions(TlsOptions):
     """What answers the calls: a vendor's module, loaded by module hosts, or something elsewhere. Give one of module, command, address, offered."""
 
@@ -234,6 +272,7 @@ class BackendOptions(TlsOptions):
         "elsewhere) and caller (no fault of the token).",
         {},
     )
+    sandbox: SandboxOptions = SandboxOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

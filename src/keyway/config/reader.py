@@ -72,6 +72,10 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _paths(texts: list[str]) -> tuple[Path, ...]:
+    return tuple(map(_path, texts))
+
+
 _PATH: Final = _Kind("a path (a string)", _is_text, _path)
 _ADDRESS: Final = _Kind("an address (a string)", _is_text, parse_address)
 
@@ -95,6 +99,9 @@ KINDS: Final[Mapping[Any, _Kind]] = {
             _is_list_of(dict)(value) and all(isinstance(each, str) for table in value for each in table.values())
         ),
         _tables,
+    ),
+    tuple[Path, ...]: _Kind(
+        "a list of paths", lambda value: isinstance(value, list) and all(map(_is_text, value)), _paths
     ),
     MappingProxyType[str, str]: _Kind(
         "a table of strings",
@@ -170,6 +177,8 @@ class Reader:
         kind: Any = each.type
         if each.name == "mode":
             return self._mode(value, path)
+        if kind not in KINDS:
+            return self.section(kind, {}, path, value)
         kinds = KINDS[kind]
         if not kinds.fits(value):
             self.wrong(path, f"must be {kinds.name}")

@@ -16,6 +16,7 @@ from keyway.config.options import (
     ListenerOptions,
     MetricsOptions,
     OfferOptions,
+    SandboxOptions,
     TlsOptions,
     TokenOptions,
 )
@@ -26,7 +27,7 @@ __all__ = ["completed"]
 
 MODULE_SPARES: Final = 2
 _SOURCES: Final = ("module", "command", "address", "offered")
-_MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking")
+_MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking", "sandbox")
 _WRITE_PROTECTED: Final = "write-protected"
 """The attribute of p11-kit's that a URI in `tokens` may have in its query."""
 
@@ -159,6 +160,7 @@ def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> Ba
     for each in dataclasses.fields(BackendOptions):
         if each.name in _MODULE_ONLY and not backend.module and getattr(backend, each.name) != each.default:
             wrong((*path, each.name), "is for a module only")
+    _check_sandbox(backend.sandbox, (*path, "sandbox"), wrong)
     if backend.protocol and given[0] not in ("command", "address"):
         wrong((*path, "protocol"), f"is not for {given[0]}")
     return dataclasses.replace(
@@ -166,6 +168,12 @@ def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> Ba
         protocol=backend.protocol or ("p11-kit" if backend.command else "keyway"),
         spares=(MODULE_SPARES if backend.module else 0) if backend.spares < 0 else backend.spares,
     )
+
+
+def _check_sandbox(sandbox: SandboxOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    for each in dataclasses.fields(SandboxOptions):
+        if not sandbox.enabled and each.name != "enabled" and getattr(sandbox, each.name) != each.default:
+            wrong((*path, each.name), "says nothing with enabled = false")
 
 
 def _check_plain(address: Address, insecure: bool, path: tuple[str, ...], wrong: Wrong) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from keyway.address import Tls
 from keyway.backend.command import Command, CommandSettings, run
@@ -18,8 +19,10 @@ from keyway.backend.host import HostSettings
 from keyway.backend.offered import OfferedSource
 from keyway.backend.output import OutputReader
 from keyway.backend.remote import RemoteSource
+from keyway.backend.sandbox import LACKING, Sandbox
 from keyway.backend.source import HostSource
 from keyway.backend.stream import StreamError
+from keyway.config import ids_of
 from keyway.observe.log import event
 from keyway.transport.connect import connect as transport_connect
 from keyway.transport.errors import AddressError, ConnectError, TlsError
@@ -27,9 +30,11 @@ from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
     from keyway.backend.stream import Source
-    from keyway.config import BackendOptions
+    from keyway.config import BackendOptions, SandboxOptions
 
 __all__ = ["source_of"]
+
+_MOST_LACKING: Final = 8
 
 
 def source_of(
@@ -45,7 +50,7 @@ def source_of(
         initialize: Body of the C_Initialize that streams will be sent.
 
     Raises:
-        AddressError: The files for TLS can't be used.
+        AddressError: The files for TLS can't be used, or hosts can't run as the user that they shall.
     """
     environment = {**environment, **options.environment}
     is_p11kit = options.protocol == "p11-kit"
@@ -77,10 +82,11 @@ def source_of(
         environment=environment,
         working_directory=options.working_directory,
         timeout=options.start_timeout,
+        sandbox=_sandbox(name, options.sandbox),
     )
     return HostSource(
         host,
-        OutputReader(_log_output(name, "module output")),
+        OutputReader(_log_host_output(name)),
         initialize if options.warm_up else None,
         lambda reason: event(logging.INFO, "module hosts are not copies", backend=name, reason=reason),
         copies=options.start == "copy",
@@ -89,6 +95,45 @@ def source_of(
 
 def _log_output(backend: str, message: str) -> Callable[[str], None]:
     return lambda line: event(logging.WARNING, message, backend=backend, text=line)
+
+
+def _log_host_output(backend: str) -> Callable[[str], None]:
+    """Return what logs the output of hosts; each of them says the same of what it lacks."""
+    log = _log_output(backend, "module output")
+    told: set[str] = set()
+
+    def note(line: str) -> None:
+        # A module may write what it likes, also lines that begin like that, without end.
+        if not line.startswith(LACKING) or len(told) > _MOST_LACKING:
+            log(line)
+        elif line not in told:
+            told.add(line)
+            lacking = line.removeprefix(LACKING)
+            event(logging.WARNING, "module hosts are less confined", backend=backend, lacking=lacking)
+
+    return note
+
+
+def _sandbox(name: str, options: SandboxOptions) -> Sandbox | None:
+    if not options.enabled:
+        return None
+    user = None
+    if options.user:
+        try:
+            user = ids_of(options.user)
+        except LookupError as error:
+            raise AddressError(f"backend {name}: sandbox.user: {error}") from error
+        if os.geteuid() != 0:
+            raise AddressError(f"backend {name}: sandbox.user: only root can run hosts as somebody else")
+    return Sandbox(
+        user=user,
+        read=options.read,
+        write=options.write,
+        network=options.network,
+        processes=options.processes,
+        memory=options.memory,
+        files=options.open_files,
+    )
 
 
 def _describe(error: Exception) -> str:

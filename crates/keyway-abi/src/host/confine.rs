@@ -5,8 +5,9 @@ use std::io::{Error, Result};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// Gives up what a module host does not need: new privileges, core dumps, being looked into, outliving its parent, and every
-/// descriptor but the standard three and `keep`.
+/// Gives up what no module host needs: new privileges, core dumps, being looked into, outliving its parent, and every
+/// descriptor but the standard three and `keep`. The kernel forgets some of that when a process changes its user, so
+/// that comes before.
 ///
 /// # Errors
 /// The kernel refused.

@@ -6,10 +6,14 @@ mod confine;
 mod ending;
 mod fork;
 mod information;
+mod landlock;
 mod library;
 mod parameter;
 #[cfg(test)]
 mod parameter_tests;
+mod privileges;
+mod sandbox;
+mod seccomp;
 mod template;
 #[cfg(test)]
 mod template_tests;
@@ -19,3 +23,4 @@ pub use confine::{confine, inherit, inherit_packets};
 pub use ending::{end_now, end_unchanged, Change};
 pub use fork::{fork_alone, thread_count, Fork};
 pub use library::{Library, LoadError};
+pub use sandbox::{Refusal, Sandbox};
