@@ -7,9 +7,10 @@ docs/reference/configuration.md.
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
 
 from keyway.address import Address, Tcp, Tls, Unix
+from keyway.config.hosted import AuditOptions, IdentityOptions, RoleOptions
+from keyway.config.option import option
 
 __all__ = [
     "ApiOptions",
@@ -31,34 +32,6 @@ __all__ = [
     "TokenOptions",
     "option",
 ]
-
-REQUIRED: Final = object()
-"""The default of an option that must be given."""
-
-
-def option(
-    text: str,
-    default: Any = REQUIRED,
-    *,
-    choices: tuple[str, ...] = (),
-    at_least: float | None = None,
-    at_most: float | None = None,
-) -> Any:
-    """Return a dataclass field that is an option.
-
-    Args:
-        text: What it does, one sentence or more, for the reference page.
-        default: Its value when the file does not give it; left out when the file must.
-        choices: The only values of a string.
-        at_least: The smallest number.
-        at_most: The largest number.
-    """
-    metadata = {"text": text, "choices": choices, "at_least": at_least, "at_most": at_most}
-    if default is REQUIRED:
-        return field(metadata=metadata)
-    if isinstance(default, dict):
-        return field(default_factory=lambda: MappingProxyType(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,48 +363,6 @@ class MetricsOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditOptions:
-    """A record of who did what with which key, one JSON object a line, each bound to the one before by a hash. It is kept if file, syslog or stdout says where. Changes need a restart."""
-
-    file: Path | None = option("File that lines are appended to. Best in a directory of its own.", None)
-    max_size: int = option(
-        "Bytes up to which the file grows. Then it gets the number of its first line behind its name, and another one is begun.",
-        104_857_600,
-        at_least=4096,
-    )
-    keep: int = option("How many of the older files stay. 0: all.", 10, at_least=0)
-    sync: bool = option(
-        "Whether what was written to the file is forced to the disk, so that it outlasts the machine's crash.", True
-    )
-    syslog: Path | None = option("Socket of syslog, or of journald: /dev/log.", None)
-    stdout: bool = option("Whether lines go to standard output, for one who collects them there.", False)
-    when_full: str = option(
-        "What happens while lines can't be written. refuse: calls that would be recorded fail with CKR_DEVICE_ERROR. count: they are made, and records "
-        "for which there is no room are counted.",
-        "refuse",
-        choices=("refuse", "count"),
-    )
-    checkpoint_every: int = option("Records after which there is a checkpoint.", 10_000, at_least=100, at_most=100_000)
-    checkpoint_seconds: float = option(
-        "Seconds after which there is one, if anything was recorded meanwhile.", 300.0, at_least=1, at_most=86_400
-    )
-    checkpoint_key: str = option(
-        "PKCS #11 URI of the private key that signs checkpoints, EC or RSA, on a token that clients of [listen] see: pkcs11:token=vault;object=audit. "
-        "Empty: they are not signed.",
-        "",
-    )
-    checkpoint_pin_file: Path | None = option(
-        "File with the user PIN of that token. It must be a regular file that others can't read, and is read each time.",
-        None,
-    )
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether there is a log at all."""
-        return self.file is not None or self.syslog is not None or self.stdout
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiOptions(TlsOptions):
     """Provisioning over HTTP, by `keyway api`, a process of its own that is a client of the daemon. Someone must be let in: see tokens_file, ca and anonymous."""
 
@@ -481,76 +412,6 @@ class ApiPinOptions:
     callers: tuple[str, ...] = option(
         "Who may use it: names of bearer tokens, certificate:NAME for client certificates, anonymous. Empty: all who are let in.",
         (),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityOptions:
-    """Who a client is: the first of these sections, in the order of the file, all of whose conditions it meets. With any such section, clients that are none of these see nothing; without, all may do everything. In patterns `*` stands for any characters within one part of a name."""
-
-    user: tuple[int | str, ...] | None = option("Users at the other end of a unix socket, by name or number.", None)
-    group: tuple[int | str, ...] | None = option("Groups, one of which that user is in, by name or number.", None)
-    dns: tuple[str, ...] | None = option(
-        'Patterns of DNS names in the client\'s certificate, such as "*.apps.example.org". Names with a wildcard in the certificate itself match nothing.',
-        None,
-    )
-    uri: tuple[str, ...] | None = option(
-        'Patterns of URIs in that certificate, such as the SPIFFE ID "spiffe://example.org/ns/web/sa/*". A star is in the path only.',
-        None,
-    )
-    email: tuple[str, ...] | None = option("Patterns of email addresses in that certificate.", None)
-    subject: tuple[str, ...] | None = option(
-        'Subjects of that certificate as in RFC 4514, such as "CN=web,O=Example", exactly.', None
-    )
-    principal: tuple[str, ...] | None = option("Kerberos principals, exactly.", None)
-    listener: tuple[str, ...] | None = option(
-        "Names of [listener.NAME] sections that the client comes in by. An empty one is that of [listen].", None
-    )
-    offer: tuple[str, ...] | None = option("Names in certificates of gateways that have offered the connection.", None)
-    anyone: bool = option("Whether everybody is meant; then there are no conditions.", False)
-    roles: tuple[str, ...] = option("Names of the [role.NAME] sections. What one of them allows as a whole is allowed.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoleOptions:
-    """What some identities may do. What is not given is not limited; what is not allowed is not visible where the standard lets it be, and refused otherwise."""
-
-    tokens: tuple[str, ...] = option(
-        'Tokens that it sees: PKCS #11 URIs (RFC 7512), or names of [token.NAME] sections. "pkcs11:" is all of them.'
-    )
-    objects: tuple[MappingProxyType[str, str], ...] | None = option(
-        "Objects that it sees, each as a table: class (private, public, secret-key, cert, data, or CKO_...), label (a pattern with `*`), id (in hexadecimal), key_type (CKK_...), "
-        "uri (PKCS #11 URI of an object). All that one table gives must match. What it makes must match, too.",
-        None,
-    )
-    mechanisms: tuple[str, ...] | None = option(
-        "Mechanisms that it sees: CKM_..., 0x... for a vendor's, or a family: RSA, DSA, ECDSA, EDDSA, ECDH, DH, AES, DES, CAMELLIA, ARIA, SEED, ChaCha20, HMAC, MD5, SHA-1, SHA-2, SHA-3, BLAKE2, KDF, TLS, IKE, ML-DSA, ML-KEM, SLH-DSA, HSS, XMSS, GOST.",
-        None,
-    )
-    functions: tuple[str, ...] | None = option(
-        "Functions that it may use, besides those that need no leave: C_..., for operations the one that starts it, or a group: find, manage, generate, sign, verify, encrypt, decrypt, digest, wrap, unwrap, derive, encapsulate, decapsulate, random, state.",
-        None,
-    )
-    read_only: bool = option("Whether it can't change the token.", False)
-    administration: bool = option(
-        "Whether it may use C_InitToken, C_InitPIN and C_SetPIN, and log in as the security officer.", False
-    )
-    export: bool = option(
-        "Whether keys may leave the token: C_WrapKey, C_DigestKey, templates with CKA_EXTRACTABLE true or CKA_SENSITIVE false, reading the values of keys.",
-        False,
-    )
-    no_padding_oracles: bool = option(
-        "Whether to refuse decrypting and unwrapping where errors tell about the padding: RSA with PKCS #1 v1.5 or none, and CBC with padding.",
-        False,
-    )
-    sessions: int = option(
-        "Open sessions at a time of each identity at each token. 0: no limit.", 0, at_least=0, at_most=1_048_576
-    )
-    operations_per_second: int = option(
-        "Calls a second of each identity at each token. 0: no limit.", 0, at_least=0, at_most=1_000_000_000
-    )
-    bytes_per_second: int = option(
-        "Bytes of these calls a second. 0: no limit.", 0, at_least=0, at_most=1_000_000_000_000
     )
 
 

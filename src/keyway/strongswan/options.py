@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from keyway.config.options import option
+from keyway.config.option import option
 
 __all__ = [
     "AuthorityOptions",
