@@ -14,6 +14,7 @@ from keyway.cryptoki.constants import (
     CKA_PRIVATE,
     CKA_TOKEN,
     CKA_VALUE,
+    CKF_WRITE_PROTECTED,
     CKM_AES_KEY_GEN,
     CKM_EC_KEY_PAIR_GEN,
     CKM_ECDSA,
@@ -150,7 +151,10 @@ class TestFunctions:
             assert app.call("C_InitToken", b"pin", b"x" * 32, target=SLOT)[0] == RV.CKR_FUNCTION_NOT_SUPPORTED
 
     def test_read_only(self, guests):
+        with guests.app("owner", session=False) as app:
+            assert not app.info().flags & CKF_WRITE_PROTECTED
         with guests.app("reader", session=False) as app:
+            assert app.info().flags & CKF_WRITE_PROTECTED
             rv, _ = app.call("C_OpenSession", WRITE, 1, target=SLOT)
             assert rv == RV.CKR_TOKEN_WRITE_PROTECTED
         with guests.app("reader") as app:

@@ -26,7 +26,7 @@ from keyway.cryptoki.constants import (
 )
 from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_simple, judge
 from keyway.daemon.guard.looking import Told, facts_of, find, list_mechanisms
-from keyway.daemon.guard.pins import Leave, is_last_try, judgement, with_path, with_pin
+from keyway.daemon.guard.pins import Leave, is_last_try, judgement, with_flags, with_pin
 from keyway.daemon.link import OWN_IDS, Frame, LinkLost
 from keyway.observe.log import event
 from keyway.wire.ahead import NEWS, READ_AHEAD
@@ -104,7 +104,7 @@ class Guard(asyncio.Protocol):
         self._attempts = attempts
         self._witness = witness
         self._pins: dict[int, Leave] = {}
-        self._infos: set[int] = set()
+        self._infos: dict[int, int] = {}
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[int, _Session] = {}
         self._opening: dict[int, tuple[int, _Session]] = {}
@@ -211,8 +211,8 @@ class Guard(asyncio.Protocol):
         if number == _MECHANISM_INFO:
             mechanism, _ = decode_request(CALLS[number - 1], 0, data[HEADER_SIZE:])
             return None if access.shows_mechanism(cast(int, mechanism)) else RV.CKR_MECHANISM_INVALID
-        if number == _TOKEN_INFO.number and reach.pin_file is not None:
-            self._infos.add(frame[3])
+        if number == _TOKEN_INFO.number and reach.token_flags:
+            self._infos[frame[3]] = reach.token_flags
         if number == _OPEN:
             return self._opens(reach, frame, data)
         if number in _LOGINS or number == _SET_PIN:
@@ -411,11 +411,11 @@ class Guard(asyncio.Protocol):
                     else:
                         session.reach.usage.close()
                 elif number in self._infos:
-                    self._infos.discard(number)
+                    flags = self._infos.pop(number)
                     if start < at:
                         self.near.data_received(data[start:at])
                     start = stop
-                    body = with_path(data[at + HEADER_SIZE : stop])
+                    body = with_flags(data[at + HEADER_SIZE : stop], flags)
                     self.near.data_received(HEADER.pack(len(body), *frame[1:]) + body)
                 elif number in self._pins:
                     self._pins.pop(number).end(judgement(frame[5]))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import CALLS, RV, Kind, Null, TokenInfo, call_named
-from keyway.cryptoki.constants import CKF_PROTECTED_AUTHENTICATION_PATH, CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY
+from keyway.cryptoki.constants import CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY
 from keyway.wire.codec import decode_reply, decode_request, encode_reply, encode_request, request_kinds
 from keyway.wire.header import HEADER_SIZE
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keyway.daemon.guard.reach import PinFile
     from keyway.daemon.link import Frame
 
-__all__ = ["Leave", "is_last_try", "judgement", "with_path", "with_pin"]
+__all__ = ["Leave", "is_last_try", "judgement", "with_flags", "with_pin"]
 
 _TOKEN_INFO: Final = call_named("C_GetTokenInfo")
 _WRONG: Final = frozenset({RV.CKR_PIN_INCORRECT, RV.CKR_PIN_INVALID, RV.CKR_PIN_LEN_RANGE, RV.CKR_PIN_LOCKED})
@@ -79,10 +79,10 @@ def with_pin(frame: Frame, data: bytes, pin_file: PinFile) -> bytes | None:
     return encode_request(row, (*values[:place], pin, *values[place + 1 :])).body
 
 
-def with_path(body: bytes) -> bytes:
-    """Say in CK_TOKEN_INFO that it takes no PIN of the client's to log in."""
+def with_flags(body: bytes, flags: int) -> bytes:
+    """Return a reply to C_GetTokenInfo with more flags in CK_TOKEN_INFO."""
     values = decode_reply(_TOKEN_INFO, body)
     if not values or not isinstance(values[0], TokenInfo):
         return body
-    info = replace(values[0], flags=values[0].flags | CKF_PROTECTED_AUTHENTICATION_PATH)
+    info = replace(values[0], flags=values[0].flags | flags)
     return encode_reply(_TOKEN_INFO, (info,))

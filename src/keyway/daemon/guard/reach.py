@@ -7,6 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import CALLS, rv_name
+from keyway.cryptoki.constants import (
+    CKF_PROTECTED_AUTHENTICATION_PATH,
+    CKF_RW_SESSION,
+    CKF_SERIAL_SESSION,
+    CKF_WRITE_PROTECTED,
+)
 from keyway.daemon.pin_file import read_pin_file
 from keyway.observe.log import event
 
@@ -66,6 +72,7 @@ class Reach:
         slot: The backend's slot.
         token: What the token is called, for logs.
         pin_file: Holds the PIN for whoever gives none; None if nobody does.
+        token_flags: What CK_TOKEN_INFO has in addition.
         usage: What the identity has used of its quota.
         is_metered: Whether there is a limit for what is used in a second.
         refusals: By call number: the RV that refuses it whatever its arguments.
@@ -82,6 +89,10 @@ class Reach:
         self.token: Final = token
         self.usage: Final = usage
         quota = access.quota
+        is_protected = access.opening(CKF_RW_SESSION | CKF_SERIAL_SESSION) is not None
+        self.token_flags: Final = (CKF_WRITE_PROTECTED if is_protected else 0) | (
+            CKF_PROTECTED_AUTHENTICATION_PATH if pin_file is not None else 0
+        )
         self.is_metered: Final = bool(quota.operations_per_second or quota.bytes_per_second)
         self.refusals: Final = {
             call.number: refusal for call in CALLS if (refusal := access.call(call.number)) is not None
