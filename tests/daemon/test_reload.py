@@ -275,6 +275,7 @@ class TestListeners:
 
     def test_one_that_cant_be_opened_changes_nothing(self, plain, home):
         gateway, section = plain
+        until(lambda: hosts(gateway, "softhsm") == 0, "the host that made the token has ended")
         (home / "busy").write_text("no socket")
         outcome = gateway.reload(
             LOG.replace("debug", "error"),
