@@ -8,7 +8,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,29 @@ class Authority:
             else:
                 builder = builder.add_extension(extension.value, extension.critical)
         pair.certificate.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return pair
+
+    def issue_for(self, stem: str, *names: x509.GeneralName) -> Pair:
+        """Issue a certificate whose subject alternative names are these, and whose common name is `stem`."""
+        pair = self.issue(f"{stem}.test", stem=stem)
+        leaf = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+        issuer, key = self._signer()
+        subject = x509.Name(
+            [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Tests"), x509.NameAttribute(NameOID.COMMON_NAME, stem)]
+        )
+        made = (
+            x509.CertificateBuilder()
+            .issuer_name(issuer.subject)
+            .subject_name(subject)
+            .public_key(leaf.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(leaf.not_valid_before_utc)
+            .not_valid_after(leaf.not_valid_after_utc)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
+        )
+        signed = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        pair.certificate.write_bytes(signed)
         return pair
 
     def revoke(self, *pairs: Pair, expired: bool = False) -> Path:

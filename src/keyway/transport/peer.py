@@ -1,5 +1,7 @@
 """Who is at the other end of a connection."""
 
+import ctypes
+import errno
 import re
 import select
 import socket
@@ -29,8 +31,7 @@ _SHORT: Final = {
 """Names of attribute types that have a short one (RFC 4514, section 3)."""
 _SPECIAL: Final = re.compile(r'[,+"\\<>;]')
 _SO_PEERGROUPS: Final = 59
-_MOST_GROUPS: Final = 65_536
-"""As many as Linux lets a user have."""
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +172,20 @@ def _alternative(certificate: Mapping[str, Any], wanted: str) -> tuple[str, ...]
 
 
 def _groups(connection: socket.socket) -> tuple[int, ...]:
-    """Return the supplementary groups that a peer had when it connected."""
-    try:
-        told = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
-    except OSError:
-        return ()
-    return struct.unpack(f"{len(told) // 4}I", told)
+    """Return the supplementary groups that a peer had when it connected; none if the kernel does not tell.
+
+    Called in C: `socket.getsockopt` has no room for more than 256.
+    """
+    size = ctypes.c_uint32(0)
+    for _ in range(2):
+        # Told too little room, the kernel says how much it needs.
+        groups = (ctypes.c_uint32 * (size.value // 4))()
+        number = (socket.SOL_SOCKET, _SO_PEERGROUPS)
+        if _LIBC.getsockopt(connection.fileno(), *number, groups, ctypes.byref(size)) == 0:
+            return tuple(groups[: size.value // 4])
+        if ctypes.get_errno() != errno.ERANGE:
+            return ()
+    return ()
 
 
 def has_hung_up(connection: socket.socket) -> bool:
