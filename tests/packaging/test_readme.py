@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BLOCK = re.compile(r"^```(?:sh|console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-GROUPS = {"cert", "csr", "key", "pool", "strongswan", "token"}
+GROUPS = {"audit", "cert", "csr", "key", "policy", "pool", "strongswan", "token"}
 """Commands that have commands of their own."""
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]+)[^)]*\)")
 
