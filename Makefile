@@ -74,7 +74,7 @@ clean: ## Remove everything that was built or installed here
 	find src spec tests bench demo -name __pycache__ -prune -exec rm -rf {} +
 
 
-.PHONY: .system-build .system-demo .system-demo-ipsec .system-test .rust .native
+.PHONY: .system-build .system-demo .system-demo-ipsec .system-developer .system-test .rust .native
 
 .system-build:
 	@$(APT) packaging/apt/build.txt
@@ -84,6 +84,9 @@ clean: ## Remove everything that was built or installed here
 
 .system-demo-ipsec:
 	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt packaging/apt/ipsec.txt
+
+.system-developer:
+	@$(APT) packaging/apt/build.txt packaging/apt/developer.txt
 
 .system-test:
 	@$(APT) packaging/apt/build.txt packaging/apt/demo.txt packaging/apt/test.txt packaging/apt/ipsec.txt $(wildcard tests/*/apt.txt)
@@ -107,6 +110,6 @@ clean: ## Remove everything that was built or installed here
 	@$(PIP_INSTALL) -e '.[demo]'
 	@touch $@
 
-.venv/.developer: pyproject.toml packaging/constraints.txt $(TEST_REQUIREMENTS) | .venv/bin/python
+.venv/.developer: pyproject.toml packaging/constraints.txt $(TEST_REQUIREMENTS) | .system-developer .venv/bin/python
 	@$(PIP_INSTALL) -e '.[demo,dev]' $(addprefix -r ,$(TEST_REQUIREMENTS))
 	@touch .venv/.installed $@

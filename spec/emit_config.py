@@ -35,7 +35,7 @@ TYPES: dict[Any, str] = {
     tuple[MappingProxyType[str, str], ...] | None: "list of tables of strings",
 }
 
-_LAST = {each.name for each in dataclasses.fields(options.EntranceOptions)}
+_LAST = {each.name for kind in (options.EntranceOptions, options.KerberosOptions) for each in dataclasses.fields(kind)}
 """What several sections share comes after what is their own."""
 
 HEAD = """\

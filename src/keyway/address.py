@@ -6,7 +6,7 @@ from re import compile as regex
 from typing import Final
 from urllib.parse import unquote
 
-__all__ = ["ANY_CID", "Address", "AddressError", "Inherited", "Tcp", "Tls", "Unix", "Vsock", "parse"]
+__all__ = ["ANY_CID", "Address", "AddressError", "Gss", "Inherited", "Tcp", "Tls", "Unix", "Vsock", "parse"]
 
 ANY_CID: Final = 0xFFFF_FFFF
 """The context ID that stands for all of a machine's own; to listen only."""
@@ -74,6 +74,22 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Gss:
+    """A TCP port with GSS-API, which is Kerberos here.
+
+    Attributes:
+        host: Name or IP address.
+        port: Port number; 0 to listen on any free one.
+    """
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"gss://{_bracketed(self.host)}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Vsock:
     """A port of a virtual machine or of its host (vsock(7)).
 
@@ -103,7 +119,7 @@ class Inherited:
         return f"systemd:{self.name}"
 
 
-Address = Unix | Tcp | Tls | Vsock | Inherited
+Address = Unix | Tcp | Tls | Gss | Vsock | Inherited
 
 
 def parse(text: str) -> Address:
@@ -111,7 +127,7 @@ def parse(text: str) -> Address:
 
     Args:
         text: `unix:/path`, p11-kit's `unix:path=/path` with percent encoding, or a bare absolute path; `tcp://host:port`; `tls://host:port`;
-            p11-kit's `vsock:cid=N;port=N`, or `vsock://cid:port`, where cid may be `any`; `systemd:NAME`.
+            `gss://host:port`; p11-kit's `vsock:cid=N;port=N`, or `vsock://cid:port`, where cid may be `any`; `systemd:NAME`.
 
     Raises:
         AddressError: It is none of them.
@@ -126,11 +142,15 @@ def parse(text: str) -> Address:
             return Tcp(*_host_and_port(rest, "tcp"))
         case "tls":
             return Tls(*_host_and_port(rest, "tls"))
+        case "gss":
+            return Gss(*_host_and_port(rest, "gss"))
         case "vsock":
             return _vsock(rest)
         case "systemd":
             return Inherited(rest)
-    raise AddressError("an address is unix:/path, tcp://host:port, tls://host:port, vsock:cid=N;port=N or systemd:NAME")
+    raise AddressError(
+        "an address is unix:/path, tcp://host:port, tls://host:port, gss://host:port, vsock:cid=N;port=N or systemd:NAME"
+    )
 
 
 def _unix(path: str) -> Unix:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyway.address import ANY_CID, Address, AddressError, Inherited, Tcp, Tls, Unix, Vsock, parse
+from keyway.address import ANY_CID, Address, AddressError, Gss, Inherited, Tcp, Tls, Unix, Vsock, parse
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ from keyway.address import ANY_CID, Address, AddressError, Inherited, Tcp, Tls, 
         ("tcp://127.0.0.1:5657", Tcp("127.0.0.1", 5657)),
         ("tls://hsm.example.org:5658", Tls("hsm.example.org", 5658)),
         ("tls://[2001:db8::1]:1", Tls("2001:db8::1", 1)),
+        ("gss://hsm.example.org:5660", Gss("hsm.example.org", 5660)),
+        ("gss://[::1]:0", Gss("::1", 0)),
         ("vsock:cid=2;port=1000", Vsock(2, 1000)),
         ("vsock:port=1000;cid=any", Vsock(ANY_CID, 1000)),
         ("vsock://3:99", Vsock(3, 99)),
@@ -51,6 +53,7 @@ def test_an_address_is_read(text: str, address: Address) -> None:
             "tls://::1:5",
             "tls://[::1]",
             "tls://host:1/x",
+            "gss://host",
             "http://host:1",
             "vsock:",
             "vsock:cid=1",

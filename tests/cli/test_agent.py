@@ -114,6 +114,8 @@ def test_the_sockets_of_another_agent_are_left_alone(agent, far, keyway, at_home
         (("--to", "unix:/x", "--ca", "/etc/passwd"), 2, "is for TLS only"),
         (("--to", "tls://gw.test:1", "--ca", "/no/such"), 2, "does not exist"),
         (("--to", "tls://gw.test:1", "--ca", "/etc/passwd"), 1, "/etc/passwd"),
+        (("--to", "unix:/x", "--kerberos"), 2, "is for a gss or tls address only"),
+        (("--to", "tcp://127.0.0.1:1", "--service", "x"), 2, "is for Kerberos only"),
         (("-c", "/etc/passwd"), 1, "not TOML"),
     ],
 )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from keyway.address import Tls
+from keyway.address import Gss, Tls
 from keyway.config import ConfigError, load, parse
 
 MODULE = '[backend.s]\nmodule = "/m"\n'
@@ -53,6 +53,9 @@ command = ["ssh", "hsm1", "p11-kit", "remote", "/usr/lib/m.so"]
 [backend.gateway]
 address = "tls://hsm2:5658"
 ca = "/ca.pem"
+[backend.kerberized]
+address = "gss://hsm3:5660"
+service = "pkcs11@gw.example.org"
 [backend.behind]
 offered = "site-3"
 [listener.clients]
@@ -60,6 +63,15 @@ address = "tls://[::]:5658"
 certificate = "/c.pem"
 key = "/k.pem"
 ca = "/ca.pem"
+[listener.tickets]
+address = "gss://[::]:5660"
+keytab = "/k.keytab"
+[listener.both]
+address = "systemd:both"
+certificate = "/c.pem"
+key = "/k.pem"
+client_certificates = "none"
+kerberos = true
 [listener.old]
 address = "unix:/run/p11.sock"
 protocol = "p11-kit"
@@ -72,10 +84,15 @@ key = "/k.pem"
 ca = "/ca.pem"
 """)
     assert config.backends["far"].command[0] == "ssh"
-    assert [backend.protocol for backend in config.backends.values()] == ["p11-kit", "keyway", "keyway"]
-    assert [backend.spares for backend in config.backends.values()] == [0, 0, 0]
+    assert [backend.protocol for backend in config.backends.values()] == ["p11-kit", "keyway", "keyway", "keyway"]
+    assert [backend.spares for backend in config.backends.values()] == [0, 0, 0, 0]
     assert config.listeners["clients"].address == Tls("::", 5658)
     assert config.listeners["clients"].client_certificates == "required"
+    assert config.listeners["tickets"].address == Gss("::", 5660)
+    kerberized = {name for name, each in config.listeners.items() if each.speaks_kerberos}
+    assert kerberized == {"tickets", "both"}
+    assert config.backends["kerberized"].speaks_kerberos
+    assert not config.backends["gateway"].speaks_kerberos
     assert config.listeners["old"].tokens == ("pkcs11:token=demo?write-protected=yes",)
     assert config.offers["public"].to == Tls("gw", 5659)
 
@@ -165,6 +182,14 @@ def test_the_only_backend_need_not_be_named():
             f'{MODULE}[listener.l]\naddress = "unix:/l"\nprotocol = "offer"\n',
             r":5: listener.l.protocol: offer needs TLS",
         ),
+        (
+            f'{MODULE}[listener.l]\naddress = "unix:/l"\nkerberos = true\n',
+            r":5: listener.l.kerberos: is for a gss or tls",
+        ),
+        (f'{MODULE}[listener.l]\naddress = "unix:/l"\nkeytab = "/k"\n', r":5: listener.l.keytab: is for Kerberos only"),
+        (f'{MODULE}[listener.l]\naddress = "gss://[::]:1"\nca = "/ca"\n', r":5: listener.l.ca: is for TLS only"),
+        ('[backend.s]\naddress = "/k"\nservice = "x@y"\n', r":3: backend.s.service: is for Kerberos only"),
+        ('[backend.s]\nmodule = "/m"\nkerberos = true\n', r":3: backend.s.kerberos: is for a gss or tls"),
         (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["x"]\n', r":5: listener.l.tokens: no PKCS #11 URI"),
         (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["pkcs11:object=a"]\n', r":5: .*names an object"),
         (f'{MODULE}[offer.o]\nto = "tcp://127.0.0.1:1"\n', r":4: offer.o.to: must be tls://host:port"),

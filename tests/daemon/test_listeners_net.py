@@ -86,7 +86,7 @@ class TestCrowds:
             refused = daemon.events("connection refused")
             assert len(refused) >= HANDSHAKES
             assert {entry["reason"] for entry in refused} == {
-                "too many TLS handshakes at a time, and this one is the oldest"
+                "too many handshakes at a time, and this one is the oldest"
             }
             assert all(entry["address"].startswith("127.0.0.1:") for entry in refused)
         with RawClient.over(tls(authority, port_of(daemon, "tls"), "alice")) as client:

@@ -34,6 +34,7 @@ class Noting(asyncio.Protocol):
     def connection_lost(self, exc):
         assert not self.lost.done()
         self.lost.set_result(exc)
+        self._news.set()
 
     async def until(self, condition):
         """Wait until a condition holds that what happens here can make true."""

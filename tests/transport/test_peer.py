@@ -52,6 +52,17 @@ def test_a_tls_peer_has_the_names_of_its_certificate():
         assert (nameless.certificate, nameless.names) == ("countryName=DE, organizationName=Org", ())
 
 
+def test_a_peer_with_a_ticket_has_a_principal():
+    client, server = connected()
+    with client, server:
+        peer = peer_of(server, principal="alice@TEST")
+        assert (peer.transport, peer.principal) == ("gss", "alice@TEST")
+        assert peer.facts()["principal"] == "alice@TEST"
+        inside = peer_of(server, {}, "alice@TEST")
+        assert (inside.transport, inside.principal) == ("tls", "alice@TEST")
+        assert peer_of(server).principal == ""
+
+
 def test_a_peer_that_has_reset_its_connection_is_nobody():
     client, server = connected()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NOW)

@@ -14,7 +14,7 @@ class Evidence:
     """What is known for certain of who connected.
 
     Attributes:
-        transport: unix, tcp, tls, vsock or stdio.
+        transport: unix, tcp, tls, gss, vsock or stdio.
         listener: Name of the listener; empty for [listen].
         uid: Number of the user at the other end of a unix socket.
         gids: Numbers of all groups of that user.

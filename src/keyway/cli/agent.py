@@ -6,7 +6,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -25,7 +25,9 @@ _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_p
 
 @click.command()
 @click.option(
-    "--to", metavar="ADDRESS", help="The gateway: tls://host:port, unix:/path, vsock:cid=N;port=N, or '|command'."
+    "--to",
+    metavar="ADDRESS",
+    help="The gateway: tls://host:port, gss://host:port, unix:/path, vsock:cid=N;port=N, or '|command'.",
 )
 @click.option("--ca", type=_FILE, help="TLS: certificates of the CAs that the gateway's may come from.")
 @click.option("--certificate", type=_FILE, help="TLS: our certificate.")
@@ -34,6 +36,9 @@ _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_p
 @click.option(
     "--server-name", default="", metavar="NAME", help="TLS: name in the gateway's certificate. Default: the host."
 )
+@click.option("--kerberos", is_flag=True, help="TLS: show our Kerberos ticket inside. A gss address does so anyway.")
+@click.option("--service", default="", metavar="NAME", help="Kerberos: name of the gateway. Default: pkcs11@HOST.")
+@click.option("--keytab", type=_FILE, help="Kerberos: a key to get tickets with. Default: the ticket that is there.")
 @click.option("--protocol", type=click.Choice(["keyway", "p11-kit"]), default="keyway", help="What the gateway speaks.")
 @click.option("-c", "--config", "path", type=_FILE, help="A configuration file with backends, in place of --to.")
 @click.option(
@@ -50,25 +55,15 @@ _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False, resolve_p
 @click.option("-q", "--quiet", "level", flag_value="error", help="Log errors only.")
 @click.option("-v", "--verbose", "level", flag_value="info", help="Log who comes and goes.")
 def agent(
-    to: str | None,
-    ca: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-    crl: Path | None,
-    server_name: str,
-    protocol: str,
-    path: Path | None,
-    socket: Path | None,
-    p11kit: Path | None,
-    level: str | None,
+    to: str | None, path: Path | None, socket: Path | None, p11kit: Path | None, level: str | None, **options: Any
 ) -> None:
     """Give your programs the tokens of a gateway elsewhere, on two sockets of your own, until Ctrl-C.
 
-    The agent keeps certificate and key, so that no program needs them. It prints what to set for programs to find it.
+    The agent keeps certificate and key, or finds the Kerberos ticket, so that no program needs them. It prints what to set for programs to find it.
     """
     if (to is None) is (path is None):
         raise click.UsageError("one of --to and --config is needed")
-    config = _loaded(path) if path is not None else _made(to or "", ca, certificate, key, crl, server_name, protocol)
+    config = _loaded(path) if path is not None else _made(to or "", options)
     native = (socket or _place("agent.sock")).absolute()
     stock = (p11kit or _place("p11-kit.sock")).absolute()
     listener = ListenerOptions(address=Unix(str(stock)), protocol="p11-kit", mode=0o600)
@@ -88,19 +83,9 @@ def _loaded(path: Path) -> Config:
         raise click.ClickException("\n".join(error.problems)) from error
 
 
-def _made(
-    to: str,
-    ca: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-    crl: Path | None,
-    server_name: str,
-    protocol: str,
-) -> Config:
-    """Return a configuration with one gateway."""
-    backend = replace(
-        _backend(to), ca=ca, certificate=certificate, key=key, crl=crl, server_name=server_name, protocol=protocol
-    )
+def _made(to: str, options: dict[str, Any]) -> Config:
+    """Return a configuration with one gateway. The options of the command are called as those of a backend are."""
+    backend = replace(_backend(to), **options)
     return checked(Config(backends=MappingProxyType({BACKEND: backend}), log=LogOptions(level="warning")))
 
 

@@ -157,8 +157,8 @@ def _waiting(backend: dict[str, Any]) -> str:
 def _where(context: dict[str, Any]) -> str:
     if "pid" in context:
         return f"process {context['pid']}, user {context['uid']}"
-    name = f", {context['certificate']}" if "certificate" in context else ""
-    return f"{context.get('transport', 'unknown')} {context.get('address', '')}{name}"
+    names = [f", {context[fact]}" for fact in ("certificate", "principal") if fact in context]
+    return f"{context.get('transport', 'unknown')} {context.get('address', '')}{''.join(names)}"
 
 
 @click.command()

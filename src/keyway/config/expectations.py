@@ -46,7 +46,9 @@ class ExpectationOptions:
         "Name of the identity. With evidence: the one that it must lead to; empty for none, where nothing is expected of a call.",
         "",
     )
-    transport: str = option("Evidence: how the client came.", "unix", choices=("unix", "tcp", "tls", "vsock", "stdio"))
+    transport: str = option(
+        "Evidence: how the client came.", "unix", choices=("unix", "tcp", "tls", "gss", "vsock", "stdio")
+    )
     listener: str = option("Evidence: name of the listener.", "")
     user: tuple[int | str, ...] | None = option("Evidence: the user, one name or number.", None)
     group: tuple[int | str, ...] | None = option("Evidence: the user's groups.", None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from keyway.address import Address, Tcp, Tls, Unix
+from keyway.address import Address, Gss, Tcp, Tls, Unix
 from keyway.config.hosted import AuditOptions, IdentityOptions, RoleOptions
 from keyway.config.option import option
 
@@ -50,6 +50,29 @@ class TlsOptions:
     )
 
 
+@dataclass(
+    frozen=True, kw_only=True
+)  # Without slots: it is the second base of others, which can't have two kinds of them.
+class KerberosOptions:
+    """What Kerberos needs at this end."""
+
+    kerberos: bool = option(
+        "Whether Kerberos is spoken inside TLS, bound to the server's certificate. A gss address speaks it anyway, and so does one of systemd's with this "
+        "and no certificate.",
+        False,
+    )
+    service: str = option(
+        "Kerberos: name of the gateway that answers, as service@host or as principal service/host@REALM. Empty: where it answers, pkcs11 of any host whose "
+        "key is in the keytab; where it is called, pkcs11@ and the host of the address.",
+        "",
+    )
+    keytab: Path | None = option(
+        "Kerberos: keytab with this end's key. Without it: that of the system (KRB5_KTNAME) where clients come in; for a backend, the ticket of the user "
+        "that runs the gateway (KRB5CCNAME).",
+        None,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntranceOptions(TlsOptions):
     """What clients see who come this way."""
@@ -74,11 +97,11 @@ class EntranceOptions(TlsOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ListenerOptions(EntranceOptions):
+class ListenerOptions(EntranceOptions, KerberosOptions):
     """One more place where clients connect, besides that of [listen]."""
 
     address: Address = option(
-        "Where: unix:/path, tcp://host:port, tls://host:port, vsock:cid=any;port=N, or systemd:NAME for a socket that systemd hands over; "
+        "Where: unix:/path, tcp://host:port, tls://host:port, gss://host:port, vsock:cid=any;port=N, or systemd:NAME for a socket that systemd hands over; "
         "that one speaks TLS if there is a certificate."
     )
     protocol: str = option(
@@ -97,6 +120,11 @@ class ListenerOptions(EntranceOptions):
         "required",
         choices=("required", "optional", "none"),
     )
+
+    @property
+    def speaks_kerberos(self) -> bool:
+        """Whether clients show tickets here."""
+        return self.kerberos or isinstance(self.address, Gss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +180,7 @@ class SandboxOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BackendOptions(TlsOptions):
+class BackendOptions(TlsOptions, KerberosOptions):
     """What answers the calls: a vendor's module, loaded by module hosts, or something elsewhere. Give one of module, command, address, offered."""
 
     module: Path | None = option("Path of the module, a shared library.", None)
@@ -162,7 +190,7 @@ class BackendOptions(TlsOptions):
         (),
     )
     address: Address | None = option(
-        "Where something else listens that answers: unix:/path, vsock:cid=N;port=N, tcp://host:port or tls://host:port.",
+        "Where something else listens that answers: unix:/path, vsock:cid=N;port=N, tcp://host:port, tls://host:port or gss://host:port.",
         None,
     )
     offered: str = option(
@@ -246,6 +274,11 @@ class BackendOptions(TlsOptions):
         {},
     )
     sandbox: SandboxOptions = SandboxOptions()
+
+    @property
+    def speaks_kerberos(self) -> bool:
+        """Whether the other end wants a ticket."""
+        return self.kerberos or isinstance(self.address, Gss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import dataclasses
 from types import MappingProxyType
 from typing import Final
 
-from keyway.address import Address, Inherited, Tcp, Tls
+from keyway.address import Address, Gss, Inherited, Tcp, Tls
 from keyway.config.access import check_access
 from keyway.config.errors import Wrong
 from keyway.config.options import (
@@ -13,6 +13,7 @@ from keyway.config.options import (
     BackendOptions,
     Config,
     EntranceOptions,
+    KerberosOptions,
     ListenerOptions,
     MetricsOptions,
     OfferOptions,
@@ -58,6 +59,7 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
     speaks_tls = isinstance(address, Tls) or (isinstance(address, Inherited) and listener.certificate is not None)
     _check_plain(address, listener.insecure, path, wrong)
     _check_files(listener, path, wrong, has_tls=speaks_tls)
+    _check_kerberos(listener, address, path, wrong)
     if speaks_tls and listener.certificate is None:
         wrong((*path, "address"), "TLS needs certificate and key")
     if speaks_tls and listener.ca is None and listener.client_certificates != "none":
@@ -65,6 +67,14 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
     if listener.protocol == "offer" and not (speaks_tls and listener.client_certificates == "required"):
         wrong((*path, "protocol"), "offer needs TLS with client certificates: the certificate tells who offers")
     _check_filter(listener, path, wrong)
+
+
+def _check_kerberos(options: KerberosOptions, address: Address | None, path: tuple[str, ...], wrong: Wrong) -> None:
+    if options.kerberos and not isinstance(address, Gss | Tls | Inherited):
+        wrong((*path, "kerberos"), "is for a gss or tls address only")
+    for name in ("service", "keytab"):
+        if getattr(options, name) and not (options.kerberos or isinstance(address, Gss)):
+            wrong((*path, name), "is for Kerberos only: a gss address, or a tls address with kerberos = true")
 
 
 def _check_filter(options: EntranceOptions, path: tuple[str, ...], wrong: Wrong) -> None:
@@ -154,6 +164,7 @@ def _backend(backend: BackendOptions, path: tuple[str, ...], wrong: Wrong) -> Ba
             wrong((*path, "address"), "systemd: is for listeners only")
         _check_plain(address, backend.insecure, path, wrong)
     _check_files(backend, path, wrong, has_tls=isinstance(address, Tls))
+    _check_kerberos(backend, address, path, wrong)
     check_error_classes(backend, path, wrong)
     if isinstance(address, Tls) and backend.ca is None:
         wrong(path, "ca is missing: without it nobody knows who answers")

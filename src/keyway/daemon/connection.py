@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from keyway.daemon.service import Service
 from keyway.observe.log import event
+from keyway.transport.errors import GssError
 from keyway.transport.peer import has_hung_up
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Clean up after the client."""
+        if isinstance(exc, GssError):
+            event(logging.WARNING, "connection broken", reason=str(exc), **self.facts())
         if self.held:
             self.held.cancel()
         self.forget()

@@ -19,7 +19,8 @@ from keyway.daemon.client import ClientConnection
 from keyway.daemon.p11kit_client import P11KitConnection
 from keyway.observe.log import event
 from keyway.transport.accept import accept
-from keyway.transport.errors import AcceptError, AddressError, TlsError
+from keyway.transport.errors import AcceptError, AddressError, KerberosError, TlsError
+from keyway.transport.kerberos import Acceptor
 from keyway.transport.listen import bound_address, listen
 from keyway.transport.peer import Peer, address_text, peer_of
 from keyway.transport.tls import Credentials
@@ -41,7 +42,7 @@ _PROTOCOLS: Final[Mapping[str, type[Connection]]] = {"keyway": ClientConnection,
 _TRANSPORTS: Final = {socket.AF_UNIX: "unix", socket.AF_VSOCK: "vsock"}
 
 HANDSHAKES: Final = 64
-"""Connections at a time whose TLS handshake is not done. Beyond it the oldest one goes: whoever is silent keeps nobody out."""
+"""Connections at a time whose handshake is not done. Beyond it the oldest one goes: whoever is silent keeps nobody out."""
 ACCEPTED_AT_ONCE: Final = 16
 PAUSE: Final = 1.0
 """Seconds without accepting when the system has nothing left for another connection."""
@@ -83,6 +84,7 @@ class Listener:
         self._daemon = daemon
         self._socket: socket.socket | None = None
         self._credentials: Credentials | None = None
+        self._kerberos: Acceptor | None = None
         self._is_short = False
         self._handshakes: dict[asyncio.Task[None], Peer] = {}
 
@@ -97,6 +99,7 @@ class Listener:
         """
         options = self.options
         self._credentials = self._new_credentials(options)
+        self._kerberos = self._new_kerberos(options)
         self._socket = listen(options.address, mode=options.mode, group=options.group, given=given)
         try:
             _check_inherited(self._socket, options)
@@ -119,6 +122,7 @@ class Listener:
             AddressError: It can't be done.
         """
         credentials = self._new_credentials(options)
+        kerberos = self._new_kerberos(options)
         assert self._socket is not None
         _check_inherited(self._socket, options)
         before = self.options
@@ -130,6 +134,7 @@ class Listener:
             self.options = options
             self.contexts = options.contexts
             self._credentials = credentials
+            self._kerberos = kerberos
 
         return change
 
@@ -151,6 +156,14 @@ class Listener:
         try:
             return Credentials(options, is_server=True, clients=options.client_certificates, report=self._report)
         except TlsError as error:
+            raise AddressError(f"{options.address}: {error}") from error
+
+    def _new_kerberos(self, options: ListenerOptions) -> Acceptor | None:
+        if not options.speaks_kerberos:
+            return None
+        try:
+            return Acceptor(options.service, options.keytab)
+        except KerberosError as error:
             raise AddressError(f"{options.address}: {error}") from error
 
     # Accepting
@@ -187,14 +200,15 @@ class Listener:
         loop.call_later(PAUSE, self._accept_more)
 
     def _welcome(self, connection: socket.socket, where: str) -> None:
-        plain = _TRANSPORTS.get(connection.family, "tcp")
+        shakes_hands = self._credentials is not None or self._kerberos is not None
+        plain = _TRANSPORTS.get(connection.family, "tcp" if self._kerberos is None else "gss")
         peer = Peer(transport=plain if self._credentials is None else "tls", address=where)
-        if self._credentials is not None and len(self._handshakes) >= HANDSHAKES:
+        if shakes_hands and len(self._handshakes) >= HANDSHAKES:
             oldest = next(iter(self._handshakes))
-            self._refuse(self._handshakes.pop(oldest), "too many TLS handshakes at a time, and this one is the oldest")
+            self._refuse(self._handshakes.pop(oldest), "too many handshakes at a time, and this one is the oldest")
             oldest.cancel()
         task = self._daemon.tasks.start(self._take(connection, peer), "new connection")
-        if self._credentials is not None:
+        if shakes_hands:
             self._handshakes[task] = peer
             task.add_done_callback(lambda task: self._handshakes.pop(task, None))
 
@@ -206,6 +220,7 @@ class Listener:
                 connection,
                 lambda: protocol,
                 credentials=self._credentials,
+                kerberos=self._kerberos,
                 seconds=self._daemon.config.limits.greeting,
             )
             if greeting is not None:
@@ -248,10 +263,13 @@ def _check_inherited(listener: socket.socket, options: ListenerOptions) -> None:
         return
     if listener.family in (socket.AF_INET, socket.AF_INET6):
         where = Tcp(*listener.getsockname()[:2])
-        if options.certificate is None and not where.is_loopback and not options.insecure:
+        is_plain = options.certificate is None and not options.speaks_kerberos
+        if is_plain and not where.is_loopback and not options.insecure:
             raise AddressError(
                 f"{address}: is {where}, plain tcp outside loopback, which lets others read PINs: "
                 "give it a certificate, or say insecure = true"
             )
     elif options.certificate is not None:
         raise AddressError(f"{address}: has a certificate, but is no TCP socket")
+    elif options.speaks_kerberos:
+        raise AddressError(f"{address}: has Kerberos, but is no TCP socket")

@@ -319,7 +319,8 @@ def _peer_behind(transport: asyncio.Transport) -> Peer | None:
         return Peer(transport="stdio")
     has_tls = transport.get_extra_info("sslcontext") is not None
     try:
-        return peer_of(connection, transport.get_extra_info("peercert") or {} if has_tls else None)
+        certificate = transport.get_extra_info("peercert") or {} if has_tls else None
+        return peer_of(connection, certificate, transport.get_extra_info("principal") or "")
     except OSError:
         return None  # It has reset the connection already.
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from keyway.address import Tls
+from keyway.address import Gss, Tls
 from keyway.backend.command import Command, CommandSettings, run
 from keyway.backend.connection import Connection, Dial, connect
 from keyway.backend.greeting import describe_error
@@ -25,7 +25,8 @@ from keyway.backend.stream import StreamError
 from keyway.config import ids_of
 from keyway.observe.log import event
 from keyway.transport.connect import connect as transport_connect
-from keyway.transport.errors import AddressError, ConnectError, TlsError
+from keyway.transport.errors import AddressError, ConnectError, KerberosError, TlsError
+from keyway.transport.kerberos import Initiator
 from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
@@ -140,6 +141,16 @@ def _describe(error: Exception) -> str:
     return describe_refusal(error) if isinstance(error, ssl.SSLError) else describe_error(error)
 
 
+def _kerberos(name: str, options: BackendOptions) -> Initiator | None:
+    address = options.address
+    if not options.speaks_kerberos or not isinstance(address, Gss | Tls):
+        return None
+    try:
+        return Initiator(options.service, address.host, options.keytab)
+    except KerberosError as error:
+        raise AddressError(f"backend {name}: {error}") from error
+
+
 def _dial(name: str, options: BackendOptions) -> Dial:
     assert options.address is not None
     credentials = None
@@ -154,6 +165,7 @@ def _dial(name: str, options: BackendOptions) -> Dial:
         options.address,
         credentials=credentials,
         server_name=options.server_name,
+        kerberos=_kerberos(name, options),
         seconds=options.start_timeout,
     )
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from keyway.transport.alert import send_alert
 from keyway.transport.connect import tune
 from keyway.transport.descriptor import DescriptorTransport
-from keyway.transport.errors import AcceptError
+from keyway.transport.errors import AcceptError, GssError
+from keyway.transport.gss import Handshake, Party, secure
 from keyway.transport.tls import Credentials, describe_refusal
 
 __all__ = ["accept"]
@@ -19,9 +20,10 @@ async def accept(
     factory: Callable[[], asyncio.Protocol],
     *,
     credentials: Credentials | None = None,
+    kerberos: Party | None = None,
     seconds: float,
 ) -> asyncio.Transport:
-    """Return the transport of a connection that was accepted, after the TLS handshake if there are credentials.
+    """Return the transport of a connection that was accepted, after the handshakes that there are credentials for.
 
     With TLS 1.3 it is here that a client's certificate is refused. The client has done its part by then: it learns of it when it reads.
 
@@ -29,15 +31,19 @@ async def accept(
         connection: The connected socket, which does not block. It belongs to this function, whatever happens.
         factory: Makes the protocol.
         credentials: What TLS needs; None without TLS.
-        seconds: How long the handshake may take.
+        kerberos: What Kerberos needs; None without. Inside TLS it is bound to that, and seals nothing itself.
+        seconds: How long the handshakes may take.
 
     Raises:
-        AcceptError: The handshake fails.
+        AcceptError: A handshake fails.
     """
     loop = asyncio.get_running_loop()
     try:
         with contextlib.suppress(OSError):
             tune(connection)
+        if kerberos is not None:
+            async with asyncio.timeout(seconds):
+                return await _with_kerberos(connection, factory, credentials, kerberos, seconds)
         if credentials is not None:
             return await _with_tls(connection, factory, credentials, seconds)
         if connection.family == socket.AF_VSOCK:
@@ -46,6 +52,10 @@ async def accept(
         return transport
     except BaseException as error:
         connection.close()
+        if isinstance(error, GssError):
+            raise AcceptError(str(error)) from error
+        if isinstance(error, TimeoutError) and kerberos is not None:
+            raise AcceptError("the handshake took too long") from error
         if isinstance(error, OSError | EOFError):
             raise AcceptError(describe_refusal(error)) from error
         raise
@@ -64,3 +74,24 @@ async def _with_tls(
             send_alert(copy, error)
             raise
         return transport
+
+
+async def _with_kerberos(
+    connection: socket.socket,
+    factory: Callable[[], asyncio.Protocol],
+    credentials: Credentials | None,
+    kerberos: Party,
+    seconds: float,
+) -> asyncio.Transport:
+    handshake = Handshake()
+    binding = b""
+    if credentials is None:
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: handshake, connection)
+    else:
+        from keyway.transport.binding import binding_at_server  # What it needs takes long to load.
+
+        below = await _with_tls(connection, lambda: handshake, credentials, seconds)
+        binding = binding_at_server(below.get_extra_info("sslcontext"))
+    mechanism = kerberos.begin(binding)
+    transport, _ = await secure(handshake, mechanism, factory, begins=False, seals=credentials is None)
+    return transport

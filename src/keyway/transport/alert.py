@@ -30,7 +30,13 @@ class _AlertingObject(ssl.SSLObject):
 
 
 class AlertingContext(ssl.SSLContext):
-    """A context whose failed handshakes raise errors with the alert in them."""
+    """A context whose failed handshakes raise errors with the alert in them.
+
+    Attributes:
+        own: This end's certificate, DER, which OpenSSL does not tell; empty without.
+    """
+
+    own = b""
 
     sslobject_class = _AlertingObject
 

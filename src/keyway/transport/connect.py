@@ -9,10 +9,11 @@ import ssl
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from keyway.address import Address, Inherited, Tcp, Tls, Unix, Vsock
+from keyway.address import Address, Gss, Inherited, Tcp, Tls, Unix, Vsock
 from keyway.transport.alert import send_alert
 from keyway.transport.descriptor import DescriptorTransport
-from keyway.transport.errors import ConnectError
+from keyway.transport.errors import ConnectError, GssError
+from keyway.transport.gss import Handshake, Party, secure
 from keyway.transport.tls import Credentials, describe_refusal
 from keyway.transport.unix import MAX_PATH
 
@@ -49,15 +50,17 @@ async def connect(
     *,
     credentials: Credentials | None = None,
     server_name: str = "",
+    kerberos: Party | None = None,
     seconds: float,
 ) -> tuple[asyncio.Transport, _AnyProtocol]:
-    """Connect, with the TLS handshake if the address asks for it.
+    """Connect, with the handshakes that the address asks for.
 
     Args:
         address: Where; not an inherited one.
         factory: Makes the protocol.
         credentials: What TLS needs; for a `Tls` address.
         server_name: Name that the other end's certificate must have; empty for the address's host.
+        kerberos: What Kerberos needs; for a `Gss` address, and for a `Tls` one where Kerberos is spoken inside.
         seconds: How long it may take.
 
     Raises:
@@ -65,9 +68,14 @@ async def connect(
     """
     try:
         async with asyncio.timeout(seconds):
-            return await _connect(address, factory, credentials, server_name, seconds)
+            if kerberos is None:
+                return await _connect(address, factory, credentials, server_name, seconds)
+            _, handshake = await _connect(address, Handshake, credentials, server_name, seconds)
+            return await _with_kerberos(handshake, kerberos, factory)
     except TimeoutError as error:
         raise ConnectError(f"{address}: not connected after {seconds:g} s") from error
+    except GssError as error:
+        raise ConnectError(f"{address}: {error}") from error
     except ssl.SSLError as error:
         raise ConnectError(f"{address}: {describe_refusal(error)}") from error
     except OSError as error:
@@ -90,7 +98,7 @@ async def _connect(
             if len(os.fsencode(path)) > MAX_PATH:
                 raise ConnectError(f"{address}: too long for a unix socket, {MAX_PATH} bytes at most")
             return await loop.create_unix_connection(factory, path)
-        case Tcp(host, port):
+        case Tcp(host, port) | Gss(host, port):
             return await loop.create_connection(factory, sock=await _dial(host, port, seconds))
         case Tls(host, port):
             assert credentials is not None
@@ -113,6 +121,17 @@ async def _connect(
             return await _connect_vsock(cid, port, factory)
         case Inherited():
             raise ConnectError(f"{address}: is for listening only")
+
+
+async def _with_kerberos(
+    handshake: Handshake, kerberos: Party, factory: Callable[[], _AnyProtocol]
+) -> tuple[asyncio.Transport, _AnyProtocol]:
+    binding = b""
+    if (tls := handshake.transport.get_extra_info("ssl_object")) is not None:
+        from keyway.transport.binding import binding_at_client  # What it needs takes long to load.
+
+        binding = binding_at_client(tls)
+    return await secure(handshake, kerberos.begin(binding), factory, begins=True, seals=tls is None)
 
 
 async def _dial(host: str, port: int, seconds: float) -> socket.socket:

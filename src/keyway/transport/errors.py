@@ -1,6 +1,6 @@
 """What this package raises."""
 
-__all__ = ["AcceptError", "AddressError", "ConnectError", "TlsError"]
+__all__ = ["AcceptError", "AddressError", "ConnectError", "GssError", "KerberosError", "TlsError"]
 
 
 class AcceptError(Exception):
@@ -17,3 +17,19 @@ class ConnectError(Exception):
 
 class TlsError(Exception):
     """Files that TLS can't be set up with. The text says which, and why."""
+
+
+class KerberosError(Exception):
+    """What Kerberos can't be set up with: a library, a keytab, a name. The text says which, and why."""
+
+
+class GssError(Exception):
+    """A handshake or a record of GSS-API that is refused. The text says why.
+
+    Attributes:
+        token: What tells the other end; empty if nothing does.
+    """
+
+    def __init__(self, text: str, token: bytes = b"") -> None:
+        super().__init__(text)
+        self.token = token

@@ -39,7 +39,7 @@ class Peer:
     """What is known of who connected. Only what the kernel or a verified certificate says is evidence.
 
     Attributes:
-        transport: unix, tcp, tls, vsock or stdio.
+        transport: unix, tcp, tls, gss, vsock or stdio.
         address: Where it connected from; empty for a unix socket.
         pid: Process number at the other end of a unix socket; 0 if it is not visible from here, None if nobody tells.
         uid: User number there; None if nobody tells.
@@ -52,6 +52,7 @@ class Peer:
         dns: DNS names of the certificate.
         uris: URIs of the certificate, SPIFFE IDs among them.
         emails: Email addresses of the certificate.
+        principal: The Kerberos principal that has shown a ticket, with its realm. Empty without Kerberos.
     """
 
     transport: str
@@ -67,6 +68,7 @@ class Peer:
     dns: tuple[str, ...] = ()
     uris: tuple[str, ...] = ()
     emails: tuple[str, ...] = ()
+    principal: str = ""
 
     @property
     def certificate(self) -> str:
@@ -79,6 +81,7 @@ class Peer:
             "transport": self.transport if self.transport != "unix" else "",
             "address": self.address,
             "certificate": self.certificate,
+            "principal": self.principal,
             "program": self.program,
         }
         numbers = {"pid": self.pid, "uid": self.uid, "gid": self.gid}
@@ -88,12 +91,13 @@ class Peer:
         }
 
 
-def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = None) -> Peer:
+def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = None, principal: str = "") -> Peer:
     """Return who is at the other end of a connected socket.
 
     Args:
         connection: The socket.
         certificate: The verified certificate as `ssl.SSLSocket.getpeercert` gives it; None without TLS, empty without certificate.
+        principal: The Kerberos principal that has shown a ticket; empty without Kerberos.
 
     Raises:
         OSError: The kernel does not tell.
@@ -108,7 +112,7 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
         case _:
             address = address_text(connection.getpeername())
             if certificate is None:
-                return Peer(transport="tcp", address=address)
+                return Peer(transport="gss" if principal else "tcp", address=address, principal=principal)
             subject = ", ".join(f"{kind}={value}" for part in certificate.get("subject", ()) for kind, value in part)
             return Peer(
                 transport="tls",
@@ -119,6 +123,7 @@ def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = N
                 dns=_alternative(certificate, "DNS"),
                 uris=_alternative(certificate, "URI"),
                 emails=_alternative(certificate, "email"),
+                principal=principal,
             )
 
 

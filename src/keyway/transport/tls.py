@@ -105,6 +105,7 @@ class Credentials:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         if files.certificate is not None and files.key is not None:
             _load_own(context, files.certificate, files.key)
+            context.own = _first(files.certificate.read_text())
             if files.key.stat().st_mode & stat.S_IROTH:
                 self._report(f"{files.key}: everybody on this machine may read this private key")
         if files.ca is not None:
@@ -129,6 +130,13 @@ def _load_own(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     except ssl.SSLError as error:
         reason = "they do not belong together" if error.reason == "KEY_VALUES_MISMATCH" else error.reason or "not PEM"
         raise TlsError(f"{certificate} and {key}: {reason}") from error
+
+
+def _first(pem: str) -> bytes:
+    """Return the first certificate of a file that has one: its own, as `load_cert_chain` sees it. DER."""
+    head, foot = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    start = pem.index(head)
+    return ssl.PEM_cert_to_DER_cert(pem[start : pem.index(foot, start)] + foot)
 
 
 def _no_passphrase(key: Path) -> Callable[[], bytes]:

@@ -225,7 +225,11 @@ def new_gate(config: Config, ledger: Ledger) -> Gate:
 
 def _name_of(peer: Peer) -> str:
     """Return what to call somebody where nobody has a name."""
-    return peer.certificate or (f"uid {peer.uid}" if peer.uid is not None else peer.address or peer.transport)
+    return (
+        peer.principal
+        or peer.certificate
+        or (f"uid {peer.uid}" if peer.uid is not None else peer.address or peer.transport)
+    )
 
 
 def evidence_of(peer: Peer, listener: str) -> Evidence:
@@ -244,4 +248,5 @@ def evidence_of(peer: Peer, listener: str) -> Evidence:
         uris=peer.uris,
         emails=peer.emails,
         subject=peer.distinguished,
+        principal=peer.principal,
     )
