@@ -53,12 +53,12 @@ def connect(kind: type[Connection]) -> tuple[Any, Wire]:
         now=lambda: 0.0,
         admit=lambda *_: SimpleNamespace(facts=dict),
     )
-    connection: Any = kind(daemon, SimpleNamespace(view=None, name=""))  # type: ignore[arg-type]
+    connection: Any = kind(daemon, SimpleNamespace(view=None, name=""))
     connection.connection_made(wire)
     return connection, wire
 
 
-async def turns(connection: Connection, data: bytes, sizes: list[int], count: Any) -> list[int]:
+async def turns(connection: Any, data: bytes, sizes: list[int], count: Any) -> list[int]:
     """Give a connection what a client has sent, in pieces, as often as it is read from; return how many requests each turn of the loop has handled."""
     handled = []
     at, step = 0, 0
@@ -66,7 +66,7 @@ async def turns(connection: Connection, data: bytes, sizes: list[int], count: An
     data = data[1:]
     while at < len(data) or connection.is_giving_way:
         before = count()
-        if connection.transport.is_reading and at < len(data):  # type: ignore[attr-defined]
+        if connection.transport.is_reading and at < len(data):
             size = sizes[step % len(sizes)]
             step += 1
             connection.data_received(data[at : at + size])

@@ -123,6 +123,7 @@ class ClientConnection(Connection):
                 self.give_way()
 
     def _look(self, frame: Frame, data: bytes) -> None:
+        self.looked += 1
         refusal = _refusal(frame)
         if refusal is None and frame[1] < FIRST_CONTROL_CALL:
             self.service.request(frame, data)

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOK", "TURN", "Connection", "Entrance"]
 
-TURN: Final = 64
+TURN: Final = 32
 """Requests of one client that are passed on in a row. After them the loop looks at the other clients."""
-LOOK: Final = 8
+LOOK: Final = 4
 """As how many of these one counts that is looked at, or answered here: it costs about as much."""
 
 
@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         since: When it connected, in seconds of the loop's clock.
         held: The work that is waited for; None if there is none.
         is_giving_way: Whether what was received waits for the next turn of the loop.
+        looked: How many requests were looked at so far. A client without sessions has no others.
         entrance: Where it came in.
     """
 
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         self.since = 0.0
         self.held: asyncio.Task[None] | None = None
         self.is_giving_way = False
+        self.looked = 0
         self.daemon = daemon
         self.entrance = entrance
         self._pauses: set[str] = set()

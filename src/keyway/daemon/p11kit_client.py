@@ -138,6 +138,7 @@ class P11KitConnection(Connection):
                 self.give_way()
 
     def _message(self, code: int, body: bytes) -> None:
+        self.looked += 1
         try:
             data = self._front.request(code, body)
         except DecodeError as error:
