@@ -23,10 +23,11 @@ from keyway.wire.codec import encode_request
 from keyway.wire.frames import FrameBuffer
 from keyway.wire.header import HEADER, VERSION_BYTE
 
-__all__ = ["EVENTS", "GROWTH"]
+__all__ = ["EVENTS", "GROWTH", "SHARED"]
 
 GROWTH: Final = "99th percentile of the other's latency, times that without"
-"""Name of a quantity."""
+SHARED: Final = "the same, times that beside a flood of another daemon"
+"""Names of quantities."""
 
 ROUNDS: Final = 7
 SECONDS: Final = 1.0
@@ -57,32 +58,36 @@ FLOODS: Final = {
 }
 
 
-def _measure(name: str, environment: Environment, load: Path) -> Outcome:
-    """Have a client sign with and without the flood in turn.
+def _measure(name: str, environment: Environment, elsewhere: Path, load: Path) -> Outcome:
+    """Have a client sign without the flood, beside one of another daemon, which takes as much of the processors, and beside one of its own daemon, in turn.
 
     Raises:
         RuntimeError: It can't be measured here.
     """
-    if environment.keyway_socket is None:
-        raise RuntimeError("the daemon has no unix socket")
+    here = environment.keyway_socket
+    if here is None or not elsewhere.exists():
+        raise RuntimeError("there are no two daemons with a unix socket")
     subject = subjects(environment, None, "")[KEYWAY]
     if subject.missing:
         raise RuntimeError(subject.missing)
-    quiet, flooded = [], []
     figure = Figure(name, "p256-sign")
     stream = FLOODS[name]()
+    alone, other, same = [], [], []
     for _ in range(ROUNDS):
-        quiet.append(sample(figure, subject, environment, load, SECONDS))
-        with _flood(environment.keyway_socket, stream) as answered:
-            flooded.append(sample(figure, subject, environment, load, SECONDS))
-        if not answered:
-            raise RuntimeError("the flood was not answered")
-    growth = [there.p99_us / here.p99_us for here, there in zip(quiet, flooded, strict=True)]
+        alone.append(sample(figure, subject, environment, load, SECONDS))
+        for path, samples in ((elsewhere, other), (here, same)):
+            with _flood(path, stream) as answered:
+                samples.append(sample(figure, subject, environment, load, SECONDS))
+            if not answered:
+                raise RuntimeError("the flood was not answered")
+    growth = [two.p99_us / one.p99_us for one, two in zip(alone, same, strict=True)]
+    shared = [two.p99_us / one.p99_us for one, two in zip(other, same, strict=True)]
     told = (
-        f"p99 {median(growth):.2f} ({min(growth):.2f}-{max(growth):.2f}) times as long; "
-        f"alone {_told(quiet)}, beside the flood {_told(flooded)}"
+        f"p99 {median(growth):.2f} ({min(growth):.2f}-{max(growth):.2f}) times that without, "
+        f"{median(shared):.2f} ({min(shared):.2f}-{max(shared):.2f}) times that beside a flood of another daemon; "
+        f"alone {_told(alone)}, beside the other {_told(other)}, beside the flood {_told(same)}"
     )
-    return Outcome(None, {GROWTH: median(growth)}, told)
+    return Outcome(None, {GROWTH: median(growth), SHARED: median(shared)}, told)
 
 
 def _told(samples: list[Sample]) -> str:
@@ -94,7 +99,7 @@ def _flood(path: Path, stream: bytes) -> Iterator[list[int]]:
     """Send requests over and over as fast as the daemon reads, and take the replies. The list gets how many bytes of each piece of these came."""
     answered: list[int] = []
     with Client(path, DEADLINE) as client:
-        client.call("C_Initialize", 0, Null(), b"flood")
+        client.call("C_Initialize", 0, Null(), b"bench")
         slot = slots_of(client)[0]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEADLINE)
@@ -104,13 +109,13 @@ def _flood(path: Path, stream: bytes) -> Iterator[list[int]]:
         _call(connection, "C_Initialize", 0, Null(), b"flood")
         _call(connection, "C_OpenSession", CKF_SERIAL_SESSION, _SESSION, target=slot)
         over = threading.Event()
-        thread = threading.Thread(target=_pour, args=(connection, memoryview(stream), over, answered))
-        thread.start()
+        pouring = threading.Thread(target=_pour, args=(connection, memoryview(stream), over, answered))
+        pouring.start()
         try:
             yield answered
         finally:
             over.set()
-            thread.join()
+            pouring.join()
 
 
 def _call(connection: socket.socket, name: str, *values: Value, target: int = 0) -> None:
@@ -136,7 +141,7 @@ def _pour(connection: socket.socket, stream: memoryview, over: threading.Event, 
 
 
 def _event(name: str) -> Callable[[Environment, Path, Path], Outcome]:
-    return lambda environment, _, load: _measure(name, environment, load)
+    return lambda environment, directory, load: _measure(name, environment, directory / "native.sock", load)
 
 
 EVENTS: Final = {name: _event(name) for name in FLOODS}
