@@ -72,7 +72,9 @@ def _measure(name: str, environment: Environment, elsewhere: Path, load: Path) -
         raise RuntimeError(subject.missing)
     figure = Figure(name, "p256-sign")
     stream = FLOODS[name]()
-    alone, other, same = [], [], []
+    alone: list[Sample] = []
+    other: list[Sample] = []
+    same: list[Sample] = []
     for _ in range(ROUNDS):
         alone.append(sample(figure, subject, environment, load, SECONDS))
         for path, samples in ((elsewhere, other), (here, same)):
