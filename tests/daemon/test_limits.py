@@ -42,7 +42,7 @@ def test_idle_connections_do_not_keep_the_owner_out(start, home):
     with contextlib.ExitStack() as idle:
         for _ in range(70):
             idle.enter_context(socket.create_connection(("127.0.0.1", port), 20.0))
-        until(lambda: daemon.events("connection refused"), "the limit is reached")
+        until(lambda: daemon.events("client refused"), "the limit is reached")
         assert daemon.status()["connections"] >= 66
 
 

@@ -146,6 +146,11 @@ class Connection(asyncio.Protocol):
         connection = self.transport.get_extra_info("socket")
         return connection is not None and has_hung_up(connection)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a context, or one is being opened."""
+        return self.service.binding is not None or self.held is not None
+
     def facts(self) -> dict[str, object]:
         """Who this is, for the log."""
         return self.peer.facts() if self.peer else {}
