@@ -61,6 +61,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "limits.body",
             "The connection is closed; a client of p11-kit's is answered CKR_HOST_MEMORY, and the body is read over",
         ),
+        ("keyway.daemon.connection.FIRST_BODY | The same, of a client that has no context", "The same"),
         (
             "keyway.p11kit.limits.MAX_OPTIONS | Bytes of options in one message of p11-kit's protocol",
             "The connection is closed",

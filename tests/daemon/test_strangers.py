@@ -24,7 +24,7 @@ from tests.p11kit.test_vectors import MAGIC, request
 from keyway.cryptoki import CALLS, RV
 from keyway.daemon.listener import HANDSHAKES
 from keyway.daemon.server import SPARE_CONNECTIONS
-from keyway.p11kit import Frame, pack
+from keyway.p11kit import Frame, encode_error, pack
 from keyway.wire.header import HEADER
 
 MIB = 1 << 20
@@ -202,6 +202,21 @@ def test_any_bytes(place, kind):
     place.good()
     assert place.daemon.memory() - before < 32 * MIB
     until(lambda: place.daemon.status()["connections"] == 1, "no connection stays but the one that asks")
+
+
+def test_a_long_body_before_a_context_is_not_waited_for(place):
+    with RawClient.over(place.connect["native"]()) as client:
+        client.socket.sendall(HEADER.pack(MIB, 1, 0, 1, 0, 0) + bytes(1000))
+        assert client.is_closed()
+    assert "before C_Initialize" in place.daemon.events("client refused")[-1]["reason"]
+    with place.connect["p11-kit"]() as connection:
+        connection.sendall(b"\x02" + (1).to_bytes(4, "big") + bytes(4) + MIB.to_bytes(4, "big") + bytes(1000))
+        answer = pack(Frame(1, encode_error(RV.CKR_HOST_MEMORY)))
+        received = b""
+        while len(received) < 1 + len(answer):
+            received += connection.recv(4096)
+        assert received == b"\x02" + answer
+    place.good()
 
 
 @pytest.mark.parametrize("kind", ["tcp", "tls"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
-from keyway.daemon.connection import LOOK, TURN, Connection
+from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
 from keyway.daemon.link import Frame, reply_frame
 from keyway.wire.ahead import READ_AHEAD
 from keyway.wire.errors import WireError
@@ -94,6 +94,9 @@ class ClientConnection(Connection):
                 self.refuse(f"a body of {size} bytes is above the limit of {self._max_body}")
                 return
             if stop > end:
+                if size > FIRST_BODY and self.service.binding is None:
+                    self.refuse(f"a body of {size} bytes before C_Initialize")
+                    return
                 self._need = stop - at
                 break
             other = bound.get(frame[4]) if frame[1] in plain and not frame[2] & _NEEDS_LOOK else None

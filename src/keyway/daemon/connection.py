@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from keyway.daemon.view import View
     from keyway.transport.peer import Peer
 
-__all__ = ["LOOK", "TURN", "Connection", "Entrance"]
+__all__ = ["FIRST_BODY", "LOOK", "TURN", "Connection", "Entrance"]
 
 TURN: Final = 32
 """Requests of one client that are passed on in a row. After them the loop looks at the other clients."""
 LOOK: Final = 4
 """As how many of these one counts that is looked at, or answered here: it costs about as much."""
+
+FIRST_BODY: Final = 65_536
+"""Bytes of a body that are waited for while there is no context: whoever has not begun keeps no memory busy."""
 
 
 class Entrance(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from keyway.bridge import Front, Fusion
 from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.names import mechanism_name
-from keyway.daemon.connection import LOOK, TURN, Connection
+from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
 from keyway.observe.log import event
 from keyway.p11kit import FRAME_HEADER, MAX_OPTIONS, DecodeError, Dialect, accept
 from keyway.wire.header import HEADER, HEADER_SIZE
@@ -115,7 +115,8 @@ class P11KitConnection(Connection):
                 return
             body = at + _HEADER + options
             stop = body + size
-            if size > self._max_body:
+            is_early = self.service.binding is None
+            if size > self._max_body or (is_early and stop > end and size > FIRST_BODY):
                 # Read over, not refused: a stock client whose connection is closed takes its application with it (SIGPIPE).
                 self.transport.write(self._front.error(code, RV.CKR_HOST_MEMORY))
                 self._over = max(0, stop - end)
