@@ -90,6 +90,43 @@ class Authority:
         pair.certificate.write_bytes(signed)
         return pair
 
+    def issue_as(
+        self,
+        stem: str,
+        *names: x509.GeneralName,
+        common_name: str = "",
+        days: tuple[int, int] = (-1, 1),
+        usage: x509.ObjectIdentifier = ExtendedKeyUsageOID.CLIENT_AUTH,
+        is_self_signed: bool = False,
+    ) -> Pair:
+        """Issue a certificate with whatever names, also such as no good authority would give; it is valid from some day to another, counted from now."""
+        issuer, signer = self._signer()
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)] if common_name else [])
+        begin, end = (datetime.now(UTC) + timedelta(days=each) for each in days)
+        by = key if is_self_signed else signer
+        builder = (
+            x509.CertificateBuilder()
+            .issuer_name(subject if is_self_signed else issuer.subject)
+            .subject_name(subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begin)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key()), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not common_name)
+        pair = Pair(self._home / f"{self._name}-{stem}.crt", self._home / f"{self._name}-{stem}.key")
+        pem = serialization.Encoding.PEM
+        form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        pair.key.touch(mode=0o600)
+        pair.key.write_bytes(key.private_bytes(pem, form, plain))
+        pair.certificate.write_bytes(builder.sign(by, hashes.SHA256()).public_bytes(pem))
+        return pair
+
     def revoke(self, *pairs: Pair, expired: bool = False) -> Path:
         """Write a revocation list with some certificates, and return its path."""
         issuer, key = self._signer()

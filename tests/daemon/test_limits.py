@@ -4,7 +4,9 @@ import contextlib
 import socket
 
 import pytest
+from tests.daemon.conftest import LOG
 from tests.daemon.harness import softhsm, until
+from tests.daemon.pool_control.operator import Operated
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import make, open_session, slot_of
 
@@ -40,7 +42,7 @@ def test_idle_connections_do_not_keep_the_owner_out(start, home):
     with contextlib.ExitStack() as idle:
         for _ in range(70):
             idle.enter_context(socket.create_connection(("127.0.0.1", port), 20.0))
-        until(lambda: daemon.events("connection refused"), "the limit is reached")
+        until(lambda: daemon.events("client refused"), "the limit is reached")
         assert daemon.status()["connections"] >= 66
 
 
@@ -76,6 +78,25 @@ def test_time_to_begin(start, home):
         assert silent.is_closed()
         assert idle.is_closed()
         good.good("C_GetInfo", True)
+
+
+def test_clients_that_ask_for_nothing(start, home):
+    section = softhsm(home)
+    daemon = start(section)
+    make(daemon, "demo")
+    with RawClient(daemon.socket) as idle, RawClient(daemon.socket) as user:
+        idle.initialize()
+        user.initialize()
+        open_session(user, slot_of(user, "demo"))
+        Operated(daemon, home).reload(LOG, section, "[limits]\nidle = 0.1\n")
+        assert idle.is_closed()
+        assert [entry["context"] for entry in daemon.events("idle client closed")] == [
+            daemon.events("context opened")[-2]["context"]
+        ]
+        user.good("C_GetSessionInfo", True, target=1)
+        user.good("C_CloseSession", target=1)
+        assert user.is_closed()
+    until(lambda: not daemon.contexts(), "both contexts are closed")
 
 
 @pytest.mark.parametrize("slow", ["client", "host"])

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import emit_limits
 import generate
 import layout
 import model
@@ -19,6 +20,14 @@ def test_a_changed_file_is_stale(spec: model.Spec, tmp_path: Path, monkeypatch: 
     (tmp_path / "changed.txt").write_text("B")
     monkeypatch.setattr(generate, "TOP", tmp_path)
     assert generate.stale(files) == ["changed.txt", "missing.txt"]
+
+
+def test_a_limit_that_nobody_tells_of(spec: model.Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    title = "Who connects"
+    rows = tuple(row for row in emit_limits.SECTIONS[title] if row[0] != "limits.idle")
+    monkeypatch.setitem(emit_limits.SECTIONS, title, rows)
+    with pytest.raises(SystemExit, match=r"when limits\.idle is reached"):
+        emit_limits.emit(spec)
 
 
 @pytest.fixture

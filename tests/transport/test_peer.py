@@ -26,8 +26,27 @@ def test_a_unix_peer_is_who_the_kernel_says():
     with one, two:
         peer = peer_of(one)
     assert (peer.transport, peer.pid, peer.uid, peer.gid) == ("unix", os.getpid(), os.getuid(), os.getgid())
+    assert peer.groups == {os.getgid(), *os.getgroups()}
     assert Path(peer.program) == Path(sys.executable).resolve()
     assert peer.facts().keys() == {"pid", "uid", "gid", "program"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change groups")
+def test_all_groups_are_those_when_the_peer_connected():
+    groups = list(range(20_000, 21_000))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")
+        listener.listen()
+        before = os.getgroups()
+        try:
+            os.setgroups(groups)
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(listener.getsockname())
+        finally:
+            os.setgroups(before)
+        server, _ = listener.accept()
+        with client, server:
+            assert peer_of(server).groups == {os.getgid(), *groups}
 
 
 @pytest.mark.parametrize(

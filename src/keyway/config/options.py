@@ -464,6 +464,13 @@ class LimitOptions:
     greeting: float = option(
         "Seconds that a client has from connecting to C_Initialize.", 30.0, at_least=0.1, at_most=3600
     )
+    idle: float = option(
+        "Seconds without a request after which a client that has no session is closed. libkeyway.so connects again when it needs to, "
+        "p11-kit-client.so does not. 0: never.",
+        0.0,
+        at_least=0,
+        at_most=604_800,
+    )
     ending: float = option(
         "Seconds that a host has to end after its client has gone, before it is killed.", 5.0, at_least=0, at_most=600
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
-from keyway.daemon.connection import Connection
+from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
 from keyway.daemon.link import Frame, reply_frame
 from keyway.wire.ahead import READ_AHEAD
 from keyway.wire.errors import WireError
@@ -48,7 +48,7 @@ class ClientConnection(Connection):
         """Take bytes as they come."""
         if self._rest:
             self._rest += data
-            if self.held or len(self._rest) < self._need:
+            if self.held or self.is_giving_way or len(self._rest) < self._need:
                 return
             data = bytes(self._rest)
             self._rest.clear()
@@ -67,7 +67,7 @@ class ClientConnection(Connection):
         self._frames(data)
 
     def go_on(self) -> None:
-        """Handle what was received while the connection was held."""
+        """Handle what was received while the connection was held, or gave way."""
         if self._rest:
             data = bytes(self._rest)
             self._rest.clear()
@@ -83,8 +83,10 @@ class ClientConnection(Connection):
         link = None
         at = start = 0
         end = len(data)
+        last = end - HEADER_SIZE
+        left = TURN
         self._need = HEADER_SIZE
-        while end - at >= HEADER_SIZE:
+        while at <= last and left > 0:
             frame: Frame = _UNPACK(data, at)
             size = frame[0]
             stop = at + HEADER_SIZE + size
@@ -92,6 +94,9 @@ class ClientConnection(Connection):
                 self.refuse(f"a body of {size} bytes is above the limit of {self._max_body}")
                 return
             if stop > end:
+                if size > FIRST_BODY and self.service.binding is None:
+                    self.refuse(f"a body of {size} bytes before C_Initialize")
+                    return
                 self._need = stop - at
                 break
             other = bound.get(frame[4]) if frame[1] in plain and not frame[2] & _NEEDS_LOOK else None
@@ -103,6 +108,7 @@ class ClientConnection(Connection):
             if link is None:
                 self._look(frame, data[at:stop])
                 at = start = stop
+                left -= LOOK
                 if self.held or self.transport.is_closing():
                     break
                 plain = self.service.plain
@@ -111,12 +117,16 @@ class ClientConnection(Connection):
                 self.refuse("a request id is used twice at a time")
                 return
             at = stop
+            left -= 1
         if link is not None and start < at:
             link.write(data if at - start == end else data[start:at])
         if at < end:
             self._rest += data[at:]
+            if left <= 0 and at <= last and not self.held:
+                self.give_way()
 
     def _look(self, frame: Frame, data: bytes) -> None:
+        self.looked += 1
         refusal = _refusal(frame)
         if refusal is None and frame[1] < FIRST_CONTROL_CALL:
             self.service.request(frame, data)

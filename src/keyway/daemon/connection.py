@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import abstractmethod
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from keyway.daemon.service import Service
 from keyway.observe.log import event
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from keyway.daemon.view import View
     from keyway.transport.peer import Peer
 
-__all__ = ["Connection", "Entrance"]
+__all__ = ["FIRST_BODY", "LOOK", "TURN", "Connection", "Entrance"]
+
+TURN: Final = 32
+"""Requests of one client that are passed on in a row. After them the loop looks at the other clients."""
+LOOK: Final = 4
+"""As how many of these one counts that is looked at, or answered here: it costs about as much."""
+
+FIRST_BODY: Final = 65_536
+"""Bytes of a body that are waited for while there is no context: whoever has not begun keeps no memory busy."""
 
 
 class Entrance(Protocol):
@@ -44,12 +52,15 @@ class Connection(asyncio.Protocol):
     """What the connections of all protocols have in common.
 
     While a request has to wait (a host is being started), the connection is *held*: nothing behind it is handled, so order is kept.
+    A client that has sent many requests *gives way*: some of them are handled in each turn of the loop, so that others need not wait for all.
 
     Attributes:
         peer: Who connected; None until the connection is made.
         service: What answers the native frames that the client's requests are, or become.
         since: When it connected, in seconds of the loop's clock.
         held: The work that is waited for; None if there is none.
+        is_giving_way: Whether what was received waits for the next turn of the loop.
+        looked: How many requests were looked at so far. A client without sessions has no others.
         entrance: Where it came in.
     """
 
@@ -61,6 +72,8 @@ class Connection(asyncio.Protocol):
         self.peer: Peer | None = None
         self.since = 0.0
         self.held: asyncio.Task[None] | None = None
+        self.is_giving_way = False
+        self.looked = 0
         self.daemon = daemon
         self.entrance = entrance
         self._pauses: set[str] = set()
@@ -139,6 +152,11 @@ class Connection(asyncio.Protocol):
         connection = self.transport.get_extra_info("socket")
         return connection is not None and has_hung_up(connection)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a context, or one is being opened."""
+        return self.service.binding is not None or self.held is not None
+
     def facts(self) -> dict[str, object]:
         """Who this is, for the log."""
         return self.peer.facts() if self.peer else {}
@@ -150,13 +168,27 @@ class Connection(asyncio.Protocol):
 
     @abstractmethod
     def go_on(self) -> None:
-        """Handle what was received while the connection was held."""
+        """Handle what was received and not handled."""
 
     @abstractmethod
     def forget(self) -> None:
         """Drop what was received and not handled."""
 
     # Inside
+
+    def give_way(self) -> None:
+        """Handle the rest of what was received when the loop has looked at the other clients, and read no more until then."""
+        if not self.is_giving_way:
+            self.is_giving_way = True
+            self.pause("turn")
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self.is_giving_way = False
+        if not self.held and not self.transport.is_closing():
+            self.go_on()
+        if not self.is_giving_way:
+            self.resume("turn")
 
     def _release(self, task: asyncio.Task[None]) -> None:
         self.held = None

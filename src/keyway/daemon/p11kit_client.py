@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from keyway.bridge import Front, Fusion
 from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.names import mechanism_name
-from keyway.daemon.connection import Connection
+from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
 from keyway.observe.log import event
 from keyway.p11kit import FRAME_HEADER, MAX_OPTIONS, DecodeError, Dialect, accept
 from keyway.wire.header import HEADER, HEADER_SIZE
@@ -51,7 +51,7 @@ class P11KitConnection(Connection):
                 return
         if self._rest:
             self._rest += data
-            if self.held or len(self._rest) < self._need:
+            if self.held or self.is_giving_way or len(self._rest) < self._need:
                 return
             data = bytes(self._rest)
             self._rest.clear()
@@ -70,7 +70,7 @@ class P11KitConnection(Connection):
         self._messages(data)
 
     def go_on(self) -> None:
-        """Handle what was received while the connection was held."""
+        """Handle what was received while the connection was held, or gave way."""
         late, self._late = self._late, []
         self._send(late)
         if self._rest and not self.held:
@@ -101,8 +101,10 @@ class P11KitConnection(Connection):
     def _messages(self, data: bytes) -> None:
         at = 0
         end = len(data)
+        last = end - _HEADER
+        left = TURN
         self._need = _HEADER
-        while end - at >= _HEADER:
+        while at <= last and left > 0:
             code, options, size = _UNPACK_MESSAGE(data, at)
             if options > MAX_OPTIONS:
                 self.refuse(f"options of {options} bytes are above the limit of {MAX_OPTIONS}")
@@ -113,11 +115,13 @@ class P11KitConnection(Connection):
                 return
             body = at + _HEADER + options
             stop = body + size
-            if size > self._max_body:
+            is_early = self.service.binding is None
+            if size > self._max_body or (is_early and stop > end and size > FIRST_BODY):
                 # Read over, not refused: a stock client whose connection is closed takes its application with it (SIGPIPE).
                 self.transport.write(self._front.error(code, RV.CKR_HOST_MEMORY))
                 self._over = max(0, stop - end)
                 at = min(stop, end)
+                left -= LOOK
                 continue
             if stop > end:
                 self._need = stop - at
@@ -126,12 +130,16 @@ class P11KitConnection(Connection):
                 self._front.application = b"p11-kit " + data[at + _HEADER : body]
             at = stop
             self._message(code, data[body:stop])
+            left -= LOOK
             if self.held or self.transport.is_closing():
                 break
         if at < end:
             self._rest += data[at:]
+            if left <= 0 and at <= last and not self.held:
+                self.give_way()
 
     def _message(self, code: int, body: bytes) -> None:
+        self.looked += 1
         try:
             data = self._front.request(code, body)
         except DecodeError as error:

@@ -261,16 +261,36 @@ class Daemon:
         entrance = client.entrance
         limit = self.config.limits.contexts + SPARE_CONNECTIONS
         # Who looks after the daemon gets in when all others have filled it.
-        limit += SPARE_CONNECTIONS if peer.uid in (0, os.geteuid()) else 0
+        limit += SPARE_CONNECTIONS if _is_own(peer) else 0
         own_limit = entrance.contexts + SPARE_CONNECTIONS if entrance.contexts else limit
         here = sum(other.entrance is entrance for other in self.clients) if entrance.contexts else 0
         if len(self.clients) >= limit or here >= own_limit:
-            event(logging.WARNING, "connection refused", listener=entrance.name, reason="limit of connections")
-            return None
+            # Whoever is silent keeps nobody out.
+            silent = self._oldest_silent(entrance if here >= own_limit else None)
+            if silent is None:
+                event(logging.WARNING, "connection refused", listener=entrance.name, reason="limit of connections")
+                return None
+            silent.refuse("limit of connections, and this one is the oldest without a context")
         self.clients.add(client)
         self._idle.clear()
         self.idle_since = None
         return peer
+
+    def _oldest_silent(self, entrance: Entrance | None) -> Connection | None:
+        """Return who has connected first of those that have no context and wait for nothing; the daemon's own user and root are left alone.
+
+        Args:
+            entrance: Where it came in; None for anywhere.
+        """
+        silent = (
+            client
+            for client in self.clients
+            if not client.has_begun
+            and not client.transport.is_closing()
+            and (entrance is None or client.entrance is entrance)
+            and not (client.peer and _is_own(client.peer))
+        )
+        return min(silent, key=lambda client: client.since, default=None)
 
     def dismiss(self, client: Connection) -> None:
         """Forget a connection that is closed."""
@@ -308,6 +328,10 @@ class Daemon:
     def end_context(self, name: str) -> None:
         """Forget a context."""
         self._contexts.pop(name, None)
+
+
+def _is_own(peer: Peer) -> bool:
+    return peer.uid in (0, os.geteuid())
 
 
 def _peer_behind(transport: asyncio.Transport) -> Peer | None:

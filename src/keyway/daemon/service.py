@@ -138,6 +138,14 @@ class Service:
             event(logging.INFO, "client ended", reason="what it may do has changed", **self._client.facts())
             self._client.close()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether the context has no session, and no call of it is under way."""
+        binding = self.binding
+        if binding is None or binding.context.sessions or self._waiting:
+            return False
+        return not any(link.in_flight for link in binding.links.values())
+
     def close(self) -> None:
         """End what the client had."""
         if self.binding is not None:
