@@ -273,19 +273,22 @@ class PoolContext:
             self.unstuck(lane, session.handle)
             return
         rv = frame[5]
-        member.served += 1
-        self.pool.note(call.frame[1], member, rv, call.sent)
         if rv and (rv in _TROUBLE or rv in member.vendor):
             signal = classify(rv, member.vendor)
             if signal not in (Signal.DONE, Signal.CALLER):
+                member.served += 1
+                self.pool.note(call.frame[1], member, rv, call.sent)
                 reply = Reply(frame, data[HEADER_SIZE:])
                 self._recover(call, lane, signal, reply)
                 return
-        if CALLS[call.frame[1] - 1].operation:
-            session.note(lane, call.frame, call.data, rv, data)
         if frame[4] != call.frame[4]:
             data = _PACK(*frame[:4], call.frame[4], rv) + data[HEADER_SIZE:]
         self._transport.deliver(data)
+        # The client does not wait for what is noted.
+        member.served += 1
+        self.pool.note(call.frame[1], member, rv, call.sent)
+        if CALLS[call.frame[1] - 1].operation:
+            session.note(lane, call.frame, call.data, rv, data)
         call.is_over = True
         session.current = None
         if session.queue:
