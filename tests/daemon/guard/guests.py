@@ -7,7 +7,7 @@ from typing import Any
 from tests.daemon.harness import RunningDaemon
 from tests.daemon.pool.app import App
 
-NAMES = ("owner", "signer", "reader", "stranger", "left", "right", "few", "slow", "guesser")
+NAMES = ("owner", "signer", "reader", "stranger", "left", "right", "few", "slow", "guesser", "blind")
 
 CONFIG = (
     "".join(f'[listener.{name}]\naddress = "unix:{{home}}/{name}"\n' for name in NAMES)
@@ -47,6 +47,12 @@ roles = ["slow"]
 [identity.guesser]
 listener = ["guesser"]
 roles = ["reader"]
+[identity.blind]
+listener = ["blind"]
+roles = ["blind"]
+[role.blind]
+tokens = ["vault"]
+functions = ["random"]
 [role.few]
 tokens = ["vault"]
 sessions = 2

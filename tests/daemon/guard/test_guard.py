@@ -5,7 +5,7 @@ from tests.daemon.guard.guests import OTHER, SLOT
 from tests.daemon.pool.app import RSA, WRITE
 from tests.daemon.pool.writer import P256, template
 
-from keyway.cryptoki import RV, SHAPES, Attribute, Mechanism, MechanismInfo, Null, Numbers, Room, RoomBytes
+from keyway.cryptoki import RV, Attribute, Mechanism, MechanismInfo, Null, Numbers, Room, RoomBytes, call_named
 from keyway.cryptoki.constants import (
     CKA_CLASS,
     CKA_EC_PARAMS,
@@ -24,6 +24,8 @@ from keyway.cryptoki.constants import (
     CKO_DATA,
     CKO_PRIVATE_KEY,
 )
+from keyway.wire.ahead import READ_AHEAD, Query, ReadAhead, encode_read_ahead
+from keyway.wire.codec import encode_request
 
 EVERY = ["rsa", "ec", "aes", "note"]
 
@@ -96,17 +98,24 @@ class TestObjects:
             hidden = (RV.CKR_OBJECT_HANDLE_INVALID, RV.CKR_KEY_HANDLE_INVALID, RV.CKR_KEY_HANDLE_INVALID)
             assert answers == {hidden}
 
-    def test_reading_ahead_is_not_done(self, guests):
-        from keyway.wire.ahead import READ_AHEAD
+    def test_reading_ahead_tells_no_more(self, guests):
+        def ahead(app, *attributes):
+            query = encode_request(call_named("C_GetAttributeValue"), (0, tuple(attributes))).body
+            body = encode_read_ahead(ReadAhead(65_536, (Query(False, query),), tuple(app.find())))
+            app.send(READ_AHEAD, body, target=1)
+            return app.receive().header.rv
 
+        label, value = Attribute(CKA_LABEL, RoomBytes(64)), Attribute(CKA_VALUE, RoomBytes(64))
         with guests.app("signer") as app:
-            app.send(READ_AHEAD, b"", target=1)
+            assert ahead(app, label) == RV.CKR_FUNCTION_NOT_SUPPORTED
+        with guests.app("reader") as app:
+            assert ahead(app, label) == RV.CKR_OK
+            assert ahead(app, label, value) == RV.CKR_ATTRIBUTE_SENSITIVE
+        with guests.app("owner") as app:
+            assert ahead(app, label, value) == RV.CKR_OK
+        with guests.app("blind") as app:
+            app.send(READ_AHEAD, encode_read_ahead(ReadAhead(65_536, (), (1,))), target=1)
             assert app.receive().header.rv == RV.CKR_FUNCTION_NOT_SUPPORTED
-
-    def test_key_in_a_parameter(self, guests):
-        """A handle is one wherever it stands."""
-        shape = next((number for number, shape in SHAPES.items() if "GCM_WRAP" in shape.name), None)
-        assert shape is None or shape in SHAPES
 
 
 class TestMechanisms:

@@ -24,7 +24,7 @@ from keyway.cryptoki.constants import (
     CKF_RW_SESSION,
     CKU_USER,
 )
-from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_simple, judge
+from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_simple, judge, judge_ahead
 from keyway.daemon.guard.looking import Told, facts_of, find, list_mechanisms
 from keyway.daemon.guard.pins import Leave, is_last_try, judgement, with_flags, with_pin
 from keyway.daemon.link import OWN_IDS, Frame, LinkLost
@@ -192,8 +192,7 @@ class Guard(asyncio.Protocol):
         number = frame[1]
         access = reach.access
         if number == READ_AHEAD:
-            # It names many objects at once; who asks one by one is told as much.
-            return None if access.sees_all_objects else RV.CKR_FUNCTION_NOT_SUPPORTED
+            return judge_ahead(access, data)
         if number in reach.refusals:
             return reach.refusals[number]
         if frame[2] & Flags.FUSED and (init := CALLS[number - 1].init) in reach.refusals:

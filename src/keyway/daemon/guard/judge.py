@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from keyway.cryptoki import CALLS, INVALID_HANDLE, RV, Attribute, Effect, Kind, Mechanism, Template, Value, call_named
+from keyway.cryptoki import (
+    CALLS,
+    INVALID_HANDLE,
+    RV,
+    SECRET_ATTRIBUTES,
+    Attribute,
+    Effect,
+    Kind,
+    Mechanism,
+    Template,
+    Value,
+    call_named,
+)
 from keyway.gateway.pool.translate import SHAPES_WITH_HANDLES, handles
+from keyway.wire.ahead import decode_read_ahead
 from keyway.wire.codec import decode_fused, decode_request, request_kinds
 from keyway.wire.header import HEADER_SIZE, Flags
 
@@ -15,7 +28,7 @@ if TYPE_CHECKING:
     from keyway.access.role import ObjectFacts
     from keyway.daemon.link import Frame
 
-__all__ = ["KEYED", "NAMING", "REMEMBERED", "Asked", "Unknown", "asked", "is_simple", "judge"]
+__all__ = ["KEYED", "NAMING", "REMEMBERED", "Asked", "Unknown", "asked", "is_simple", "judge", "judge_ahead"]
 
 _NAMED: Final = frozenset({Kind.MECHANISM, Kind.OBJECT, Kind.TEMPLATE, Kind.TEMPLATE_OUT, Kind.PARAMETER})
 NAMING: Final = frozenset(call.number for call in CALLS if any(each.kind in _NAMED for each in call.args))
@@ -131,6 +144,27 @@ def judge(
     if refusal is None and request.attributes and there:
         refusal = access.reading(there[0], request.attributes)
     return _missing(request.number) if refusal == RV.CKR_OBJECT_HANDLE_INVALID else refusal
+
+
+def judge_ahead(access: TokenAccess, data: bytes) -> int | None:
+    """Say whether objects may be read ahead: None, or the RV that refuses it. Whoever asks one by one then is told what he may know.
+
+    Args:
+        access: What is allowed.
+        data: The whole frame of READ_AHEAD.
+
+    Raises:
+        WireError: It is malformed.
+    """
+    if not access.sees_all_objects:
+        return RV.CKR_FUNCTION_NOT_SUPPORTED
+    if (refusal := access.call(_READ)) is not None or access.exports:
+        return refusal
+    for query in decode_read_ahead(memoryview(data)[HEADER_SIZE:]).queries:
+        for template in _templates(decode_request(CALLS[_READ - 1], 0, query.body)):
+            if not SECRET_ATTRIBUTES.isdisjoint(attribute.type for attribute in template):
+                return RV.CKR_ATTRIBUTE_SENSITIVE
+    return None
 
 
 def is_simple(data: bytes) -> bool:
