@@ -7,7 +7,7 @@ from typing import Any
 from tests.daemon.harness import RunningDaemon
 from tests.daemon.pool.app import App
 
-NAMES = ("owner", "signer", "reader", "stranger", "left", "right", "few", "slow", "guesser", "blind")
+NAMES = ("owner", "signer", "reader", "stranger", "left", "right", "few", "slow", "guesser", "blind", "crawler")
 
 CONFIG = (
     "".join(f'[listener.{name}]\naddress = "unix:{{home}}/{name}"\n' for name in NAMES)
@@ -53,6 +53,12 @@ roles = ["blind"]
 [role.blind]
 tokens = ["vault"]
 functions = ["random"]
+[identity.crawler]
+listener = ["crawler"]
+roles = ["crawler"]
+[role.crawler]
+tokens = ["vault"]
+operations_per_second = 1
 [role.few]
 tokens = ["vault"]
 sessions = 2

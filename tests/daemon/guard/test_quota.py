@@ -1,12 +1,20 @@
 """How much an identity may use, and how often it may guess."""
 
+import select
+
 import pytest
 from tests.daemon.guard.guests import SLOT
 from tests.daemon.pool.app import READ
 from tests.daemon.pool.tokens import PIN
 
-from keyway.cryptoki import RV
+from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.constants import CKU_USER
+from keyway.wire.codec import encode_request
+from keyway.wire.frames import pack
+from keyway.wire.header import Header
+
+MOST = 32 << 20
+"""Bytes that no buffer on the way takes."""
 
 
 def opened(app, handle):
@@ -45,6 +53,19 @@ def test_calls_wait_until_the_quota_has_room(guests):
         key = app.object("rsa")
         ids = [app.send_call("C_GetObjectSize", key, 0, target=1) for _ in range(30)]
         assert [app.receive().header.id for _ in ids] == ids
+
+
+def test_a_client_that_must_wait_is_not_read_from(guests):
+    """What it sends meanwhile would pile up in the daemon."""
+    with guests.app("crawler") as app:
+        row = call_named("C_SeedRandom")
+        frame = pack(Header(0, row.number, 0, 7, 1, 0), encode_request(row, (bytes(65_536),)).body)
+        requests = b"".join(frame[:8] + (1000 + n).to_bytes(8) + frame[16:] for n in range(64))
+        app.socket.setblocking(False)
+        sent = 0
+        while sent < MOST and select.select([], [app.socket], [], 1.0)[1]:
+            sent += app.socket.send(requests[sent % len(requests) :])
+        assert sent < MOST
 
 
 @pytest.mark.parametrize("session", [1, 2])

@@ -47,6 +47,8 @@ GUARD_IDS: Final = OWN_IDS + (1 << 24)
 
 _BEGIN: Final = slice(HEADER_SIZE, HEADER_SIZE + 12)
 """Where a mechanism's type is, and whether there is a parameter, and of what shape (docs/wire.md, section 4.1)."""
+_MOST_WAITING: Final = 1 << 18
+"""Bytes of requests that may wait here until no more are read from the client."""
 _UNPACK: Final = HEADER.unpack_from
 _OPEN: Final = call_named("C_OpenSession").number
 _CLOSE: Final = call_named("C_CloseSession").number
@@ -111,6 +113,8 @@ class Guard(asyncio.Protocol):
         self._own: dict[int, asyncio.Future[tuple[Frame, bytes]]] = {}
         self._next_id = GUARD_IDS
         self._waiting: deque[tuple[Frame, bytes]] = deque()
+        self._waiting_size = 0
+        self._pauses: set[str] = set()
         self._work: asyncio.Task[None] | None = None
         self._rest = bytearray()
 
@@ -126,6 +130,7 @@ class Guard(asyncio.Protocol):
             stop = at + HEADER_SIZE + frame[0]
             if self._work is not None:
                 self._waiting.append((frame, data[at:stop]))
+                self._waiting_size += stop - at
                 passes = False
             else:
                 passes = self._decide(frame, data if at == 0 and stop == end else data[at:stop])
@@ -136,6 +141,8 @@ class Guard(asyncio.Protocol):
             at = stop
         if start < end:
             self._send(data if start == 0 else data[start:])
+        if self._waiting_size > _MOST_WAITING:
+            self._pause("queue")
 
     def _decide(self, frame: Frame, data: bytes) -> bool:
         """Tell whether a request passes; else it is refused, or being worked on."""
@@ -236,6 +243,8 @@ class Guard(asyncio.Protocol):
     def _closed(self, handle: int) -> None:
         if (session := self._sessions.pop(handle, None)) is not None:
             session.reach.usage.close()
+        if self._witness is not None:
+            self._witness.closed(handle)
 
     def _logs_in(self, reach: Reach, frame: Frame, data: bytes) -> int | Coroutine[Any, Any, None]:
         if frame[1] in _LOGINS:
@@ -278,18 +287,25 @@ class Guard(asyncio.Protocol):
     def _go_on(self, done: asyncio.Task[None]) -> None:
         self._work = None
         if done.cancelled() or self._far.is_closing():
-            self._waiting.clear()
+            self._drop_waiting()
             return
         if (error := done.exception()) is not None:
-            self._waiting.clear()
+            self._drop_waiting()
             self._far.abort()
             if not isinstance(error, (LinkLost, WireError)):
                 raise error
             return
         while self._waiting and self._work is None:
             frame, data = self._waiting.popleft()
+            self._waiting_size -= len(data)
             if self._decide(frame, data):
                 self._send(data)
+        if self._waiting_size <= _MOST_WAITING:
+            self._resume("queue")
+
+    def _drop_waiting(self) -> None:
+        self._waiting.clear()
+        self._waiting_size = 0
 
     async def _look(self, reach: Reach, frame: Frame, data: bytes, unknown: Unknown) -> None:
         """Look at objects, and judge the request again."""
@@ -308,6 +324,7 @@ class Guard(asyncio.Protocol):
         """Let a request wait, and all behind it, until the quota has room."""
         await asyncio.sleep(seconds)
         self._waiting.appendleft((frame, data))
+        self._waiting_size += len(data)
 
     async def _give_pin(self, reach: Reach, frame: Frame, data: bytes) -> None:
         """Let the token judge a PIN if the identity has not given it too many wrong ones."""
@@ -435,7 +452,7 @@ class Guard(asyncio.Protocol):
             if not answer.done():
                 answer.set_exception(LinkLost())
         self._own.clear()
-        self._waiting.clear()
+        self._drop_waiting()
         for session in (*self._sessions.values(), *(session for _, session in self._opening.values())):
             session.reach.usage.close()
         self._sessions.clear()
@@ -449,8 +466,19 @@ class Guard(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Let the client wait while the other end is behind."""
-        self.near.pause_writing()
+        self._pause("far")
 
     def resume_writing(self) -> None:
         """Let it go on."""
-        self.near.resume_writing()
+        self._resume("far")
+
+    def _pause(self, reason: str) -> None:
+        if not self._pauses:
+            self.near.pause_writing()
+        self._pauses.add(reason)
+
+    def _resume(self, reason: str) -> None:
+        if reason in self._pauses:
+            self._pauses.discard(reason)
+            if not self._pauses:
+                self.near.resume_writing()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from keyway.cryptoki import CALLS, RV, Kind, Null, TokenInfo, call_named
 from keyway.cryptoki.constants import CKF_SO_PIN_FINAL_TRY, CKF_USER_PIN_FINAL_TRY
 from keyway.wire.codec import decode_reply, decode_request, encode_reply, encode_request, request_kinds
+from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER_SIZE
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def with_pin(frame: Frame, data: bytes, pin_file: PinFile) -> bytes | None:
 
 def with_flags(body: bytes, flags: int) -> bytes:
     """Return a reply to C_GetTokenInfo with more flags in CK_TOKEN_INFO."""
-    values = decode_reply(_TOKEN_INFO, body)
+    try:
+        values = decode_reply(_TOKEN_INFO, body)
+    except WireError:
+        return body  # Whoever can't read it either says so.
     if not values or not isinstance(values[0], TokenInfo):
         return body
     info = replace(values[0], flags=values[0].flags | flags)

@@ -68,7 +68,7 @@ class Witness:
         self._identity = identity
         self._context = context
         self._pending: dict[int, _Pending] = {}
-        self._active: dict[tuple[int, str], _Used] = {}
+        self._active: dict[int, dict[str, _Used]] = {}
 
     def lets_no_more(self, frame: Frame) -> bool:
         """Tell whether a call begins what would have to be recorded, and can't be. What has begun goes on, and is."""
@@ -87,7 +87,7 @@ class Witness:
             return
         is_fused = frame[2] & Flags.FUSED
         if number in _STARTING:
-            self._active[frame[4], _ROWS[number].operation] = _used(frame, data, reach)
+            self._active.setdefault(frame[4], {})[_ROWS[number].operation] = _used(frame, data, reach)
         if number not in AUDITED or frame[2] & Flags.POSTED:
             return
         if is_fused or number in KEYED:
@@ -98,8 +98,12 @@ class Witness:
         elif number in _MAKING:
             used = _Used("", _made(frame, data, reach))
         else:
-            used = self._active.get((frame[4], _ROWS[number].operation), _NOTHING)
+            used = self._active.get(frame[4], {}).get(_ROWS[number].operation, _NOTHING)
         self._pending[frame[3]] = _Pending(time.perf_counter_ns(), number, reach.token, used)
+
+    def closed(self, session: int) -> None:
+        """Take note that a session has ended, and with it what was active there."""
+        self._active.pop(session, None)
 
     def answered(self, frame: Frame) -> None:
         """See a reply.
