@@ -93,6 +93,10 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "keyway.backend.translation.MAX_WAITING | Bytes of requests that wait for others of their sessions, for a backend that speaks p11-kit's protocol",
             "No more requests are read until then",
         ),
+        (
+            "keyway.daemon.guard.guard.MOST_WAITING | Bytes of requests of a client with an identity that wait: for its quota, or until an object has been looked at",
+            "No more requests are read until then",
+        ),
     ),
     "What a client uses": (
         ("limits.sessions", "C_OpenSession answers CKR_HOST_MEMORY"),

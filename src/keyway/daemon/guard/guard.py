@@ -47,7 +47,7 @@ GUARD_IDS: Final = OWN_IDS + (1 << 24)
 
 _BEGIN: Final = slice(HEADER_SIZE, HEADER_SIZE + 12)
 """Where a mechanism's type is, and whether there is a parameter, and of what shape (docs/wire.md, section 4.1)."""
-_MOST_WAITING: Final = 1 << 18
+MOST_WAITING: Final = 1 << 18
 """Bytes of requests that may wait here until no more are read from the client."""
 _UNPACK: Final = HEADER.unpack_from
 _OPEN: Final = call_named("C_OpenSession").number
@@ -141,7 +141,7 @@ class Guard(asyncio.Protocol):
             at = stop
         if start < end:
             self._send(data if start == 0 else data[start:])
-        if self._waiting_size > _MOST_WAITING:
+        if self._waiting_size > MOST_WAITING:
             self._pause("queue")
 
     def _decide(self, frame: Frame, data: bytes) -> bool:
@@ -300,7 +300,7 @@ class Guard(asyncio.Protocol):
             self._waiting_size -= len(data)
             if self._decide(frame, data):
                 self._send(data)
-        if self._waiting_size <= _MOST_WAITING:
+        if self._waiting_size <= MOST_WAITING:
             self._resume("queue")
 
     def _drop_waiting(self) -> None:
