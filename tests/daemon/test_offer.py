@@ -56,11 +56,11 @@ def start_inner(inner_home, authority):
     daemons = []
     section = softhsm(inner_home)
 
-    def begin(outer: RunningDaemon, pair: Pair, name: str = "outer.test") -> RunningDaemon:
+    def begin(outer: RunningDaemon, pair: Pair, name: str = "outer.test", more: str = "") -> RunningDaemon:
         daemon = RunningDaemon(
             inner_home,
             f'{LOG}{section}[offer.outer]\nto = "tls://127.0.0.1:{port_of(outer)}"\n'
-            f'server_name = "{name}"\nspares = {SPARES}\nca = "{authority.file}"\n{pair.options}',
+            f'server_name = "{name}"\nspares = {SPARES}\nca = "{authority.file}"\n{pair.options}{more}',
         )
         daemons.append(daemon)
         return daemon
@@ -104,6 +104,19 @@ def test_the_tokens_are_used_through_the_other_gateway(start_outer, start_inner,
         for client in clients:
             client.socket.close()
     until(lambda: not inner.contexts(), "the contexts end with their clients")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_who_comes_that_way_is_known_by_the_offer(start_outer, start_inner, authority, known):
+    """It is no listener, also not that without a name."""
+    outer = start_outer()
+    own = '[identity.own]\nlistener = [""]\nroles = ["all"]\n[role.all]\ntokens = ["pkcs11:"]\nadministration = true\n'
+    far = '[identity.far]\noffer = ["outer"]\nroles = ["all"]\n' if known else ""
+    inner = start_inner(outer, authority.issue("site-3"), more=own + far)
+    make(inner, "behind")
+    until(lambda: outer.status()["backends"]["inner"]["offered"] == SPARES, "streams wait")
+    assert sees_token(outer, "behind") is known
+    assert inner.events("context opened")[-1]["identity"] == ("far" if known else "")
 
 
 def test_a_client_signs_there(start_outer, start_inner, authority):

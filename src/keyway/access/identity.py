@@ -15,7 +15,7 @@ class Evidence:
 
     Attributes:
         transport: unix, tcp, tls, gss, vsock or stdio.
-        listener: Name of the listener; empty for [listen].
+        listener: Name of the listener; empty for [listen], None if it came by none.
         uid: Number of the user at the other end of a unix socket.
         gids: Numbers of all groups of that user.
         dns: DNS names of a verified certificate.
@@ -27,7 +27,7 @@ class Evidence:
     """
 
     transport: str
-    listener: str = ""
+    listener: str | None = ""
     uid: int | None = None
     gids: frozenset[int] = frozenset()
     dns: tuple[str, ...] = ()

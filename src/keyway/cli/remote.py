@@ -82,6 +82,7 @@ class _Entrance:
     view: View
     name: str = NAME
     contexts: int = 0
+    is_offer: bool = False
 
 
 class _Opening(asyncio.Protocol):

@@ -259,7 +259,7 @@ def _asked(options: ExpectationOptions, config: Config, path: tuple[str, ...], w
 def _evidence(options: ExpectationOptions, numbers: Numbers) -> Evidence:
     return Evidence(
         transport=options.transport,
-        listener=options.listener,
+        listener=None if options.offer else options.listener,
         uid=next(numbers.all_of(options.user), None),
         gids=frozenset(numbers.all_of(options.group)),
         dns=options.dns,

@@ -37,11 +37,13 @@ class Entrance(Protocol):
         name: Its name in the configuration.
         view: What clients see that come in here.
         contexts: How many contexts they may have at a time; 0 for no limit but that for all.
+        is_offer: Whether this gateway has connected to another one there, and clients come that way.
     """
 
     name: str
     view: View
     contexts: int
+    is_offer: bool
 
     @property
     def options(self) -> EntranceOptions:

@@ -71,8 +71,11 @@ class Listener:
         options: Its section of the configuration.
         view: What clients see that connect here.
         contexts: How many contexts they may have at a time; 0 for no limit but that for all.
+        is_offer: That it is none.
         address: Where it listens, with the port that was found if any would do.
     """
+
+    is_offer = False
 
     def __init__(self, daemon: Daemon, name: str, options: ListenerOptions, view: View) -> None:
         """Describe the place; `start` opens it."""

@@ -50,7 +50,10 @@ class Offer:
         options: Its section of the configuration.
         view: What clients see that come this way.
         contexts: How many contexts they may have at a time; 0 for no limit but that for all.
+        is_offer: That it is one, and no listener.
     """
+
+    is_offer = True
 
     def __init__(self, daemon: Daemon, name: str, options: OfferOptions) -> None:
         """Describe it; `run` opens the connections."""

@@ -132,7 +132,7 @@ class Service:
         if self.binding is None:
             return
         entrance = self._client.entrance
-        now = self._daemon.gate.enter(self._client.peer, entrance.name, entrance.view.rules, self._daemon.audit)
+        now = self._daemon.gate.enter(self._client.peer, entrance, self._daemon.audit)
         before = self.entrant
         if (now is None) != (before is None) or (now and before and now.identity != before.identity):
             event(logging.INFO, "client ended", reason="what it may do has changed", **self._client.facts())
@@ -264,8 +264,7 @@ class Service:
             return
         # The configuration may have been read anew since the client came in.
         entrance = self._client.entrance
-        peer, rules = self._client.peer, entrance.view.rules
-        self.entrant = entrant = daemon.gate.enter(peer, entrance.name, rules, daemon.audit, name)
+        self.entrant = entrant = daemon.gate.enter(self._client.peer, entrance, daemon.audit, name)
         view = self._view = entrance.view if entrant is None else entrance.view.with_virtual_slots
         context = Context(view.homes, view.start(), daemon.config.limits.sessions)
         guard = entrant.guard if entrant is not None else None

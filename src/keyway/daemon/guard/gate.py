@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,7 @@ from keyway.gateway.slots import BackendSlot, SeenSlot, Slot, TokenRule, Virtual
 if TYPE_CHECKING:
     from keyway.backend.stream import Stream
     from keyway.config import Config
+    from keyway.daemon.connection import Entrance
     from keyway.observe.audit_sinks import AuditLog
     from keyway.transport.peer import Peer
 
@@ -87,8 +88,7 @@ class Gate:
     def enter(
         self,
         peer: Peer | None,
-        listener: str,
-        tokens: Iterable[TokenRule],
+        entrance: Entrance,
         audit: AuditLog | None = None,
         context: str = "",
     ) -> Entrant | None:
@@ -96,8 +96,7 @@ class Gate:
 
         Args:
             peer: Who connected.
-            listener: Where.
-            tokens: The configured tokens.
+            entrance: Where.
             audit: Where calls are recorded; None if they are not.
             context: Name of the context.
         """
@@ -106,10 +105,10 @@ class Gate:
         if peer is None:
             identity = None
         elif self._rules:
-            identity = identify(self._rules, evidence_of(peer, listener))
+            identity = identify(self._rules, evidence_of(peer, entrance.name, is_offer=entrance.is_offer))
         else:
             identity = Identity(_name_of(peer), _ANYTHING)
-        return Entrant(identity, tuple(tokens), self._ledger, self._pin_files, audit, context)
+        return Entrant(identity, entrance.view.rules, self._ledger, self._pin_files, audit, context)
 
 
 class Entrant:
@@ -232,16 +231,18 @@ def _name_of(peer: Peer) -> str:
     )
 
 
-def evidence_of(peer: Peer, listener: str) -> Evidence:
+def evidence_of(peer: Peer, entrance: str, *, is_offer: bool) -> Evidence:
     """Return what is known for certain of who connected.
 
     Args:
         peer: What the transport told.
-        listener: Name of the listener where it connected.
+        entrance: Name of the listener where it connected, or of the offer that it came by.
+        is_offer: Which of the two.
     """
     return Evidence(
         transport=peer.transport,
-        listener=listener,
+        listener=None if is_offer else entrance,
+        offer=entrance if is_offer else "",
         uid=peer.uid,
         gids=peer.groups,
         dns=peer.dns,
