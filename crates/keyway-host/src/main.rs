@@ -14,7 +14,7 @@ mod serve;
 mod sessions;
 
 use execute::Context;
-use keyway_abi::host::{confine, inherit, inherit_packets, Library, Refusal};
+use keyway_abi::host::{confine, inherit, inherit_memory, inherit_packets, Library, Refusal, Segment};
 use keyway_wire::VERSION;
 use options::Options;
 use serve::Server;
@@ -35,11 +35,13 @@ fn main() {
     if let Some(sandbox) = &options.sandbox {
         demand(sandbox.give_up_rights());
     }
-    let socket = confine(options.descriptor).and_then(|()| Socket::inherit(&options));
+    let kept: Vec<_> = [options.descriptor].into_iter().chain(options.segment).collect();
+    let socket = confine(&kept).and_then(|()| Socket::inherit(&options));
     let socket = socket.unwrap_or_else(|error| {
         let descriptor = options.descriptor;
         fail(NOT_UNDERSTOOD, format_args!("descriptor {descriptor}: {error}"))
     });
+    let segment = options.segment.map(|descriptor| shared(inherit_memory(descriptor)));
     if let Some(sandbox) = &options.sandbox {
         // The module's own code runs as soon as it is loaded.
         for lacking in demand(sandbox.enter(&options.module, options.seed)) {
@@ -50,20 +52,20 @@ fn main() {
     let library =
         Library::load(&options.module).unwrap_or_else(|error| fail(NO_MODULE, format_args!("{module} {error}")));
     let context = Context::new(library);
-    let (stream, context) = match socket {
-        Socket::Client(stream) => (stream, context),
+    let (stream, segment, context) = match socket {
+        Socket::Client(stream) => (stream, segment, context),
         Socket::Seed(packets) => {
-            let copy = seed::serve(packets, context);
+            let (stream, memory, context) = seed::serve(packets, context);
             if let Some(sandbox) = &options.sandbox {
                 demand(sandbox.enter_copy());
             }
-            copy
+            (stream, memory.map(|memory| shared(Segment::map(memory))), context)
         }
     };
     if let Err(error) = agree(&stream) {
         fail(NOT_UNDERSTOOD, error);
     }
-    match Server::new(context, stream, options.threads) {
+    match Server::new(context, stream, segment, options.threads) {
         Ok(server) => server.run(),
         Err(error) => fail(NOT_UNDERSTOOD, error),
     }
@@ -72,6 +74,11 @@ fn main() {
 /// The result of confining this process, or the end.
 fn demand<T>(result: Result<T, Refusal>) -> T {
     result.unwrap_or_else(|refusal| fail(NOT_CONFINED, refusal))
+}
+
+/// The memory that is shared with the daemon, or the end.
+fn shared(segment: std::io::Result<Segment>) -> Segment {
+    segment.unwrap_or_else(|error| fail(NOT_UNDERSTOOD, format_args!("shared memory: {error}")))
 }
 
 /// What the inherited descriptor is.

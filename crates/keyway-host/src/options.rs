@@ -15,6 +15,8 @@ pub struct Options {
     pub descriptor: i32,
     /// Whether that socket takes the packets of a seed (seed.rs) instead of the wire.
     pub seed: bool,
+    /// The number of the inherited memory that is shared with the daemon. None: there is none, or copies get their own.
+    pub segment: Option<i32>,
     /// How many threads may call the module.
     pub threads: usize,
     /// What the module may do. None: whatever the system lets it.
@@ -30,7 +32,7 @@ pub struct Usage;
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "usage: keyway-host --fd N [--seed] [--threads N] [--unconfined] [--user UID:GID] [--read PATH]... [--write PATH]... \
+            "usage: keyway-host --fd N [--seed] [--segment N] [--threads N] [--unconfined] [--user UID:GID] [--read PATH]... [--write PATH]... \
              [--no-network] [--no-processes] [--memory BYTES] [--files N] MODULE",
         )
     }
@@ -39,13 +41,14 @@ impl fmt::Display for Usage {
 impl Options {
     /// Reads the arguments behind the program's name.
     pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Self, Usage> {
-        let (mut descriptor, mut seed, mut threads, mut module) = (None, false, THREADS, None);
+        let (mut descriptor, mut seed, mut segment, mut threads, mut module) = (None, false, None, THREADS, None);
         let (mut sandbox, mut unconfined) = (Sandbox::default(), false);
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.to_str() {
                 Some("--fd") => descriptor = Some(number(args.next())?),
                 Some("--seed") => seed = true,
+                Some("--segment") => segment = Some(number(args.next())?),
                 Some("--threads") => threads = number(args.next())?,
                 Some("--unconfined") => unconfined = true,
                 Some("--user") => sandbox.user = Some(user(args.next())?),
@@ -64,6 +67,7 @@ impl Options {
             (Some(descriptor), Some(module)) if descriptor >= 0 && threads > 0 => Ok(Self {
                 descriptor,
                 seed,
+                segment,
                 threads,
                 sandbox: (!unconfined).then_some(sandbox),
                 module,
@@ -98,16 +102,17 @@ mod tests {
         let expected = Options {
             descriptor: 3,
             seed: true,
+            segment: Some(4),
             threads: 1,
             sandbox: Some(Sandbox::default()),
             module: "/lib/hsm.so".into(),
         };
         assert_eq!(
-            parse(&["--fd", "3", "--seed", "--threads", "1", "/lib/hsm.so"]),
+            parse(&["--fd", "3", "--seed", "--segment", "4", "--threads", "1", "/lib/hsm.so"]),
             Ok(expected.clone())
         );
         assert_eq!(
-            parse(&["/lib/hsm.so", "--threads", "1", "--fd", "3", "--seed"]),
+            parse(&["/lib/hsm.so", "--threads", "1", "--segment", "4", "--fd", "3", "--seed"]),
             Ok(expected)
         );
         let least = parse(&["--fd", "3", "m"]);
@@ -145,6 +150,7 @@ mod tests {
             &["--fd", "-1", "m"],
             &["--fd", "3", "--threads", "0", "m"],
             &["--fd", "3", "--other", "m"],
+            &["--fd", "3", "--segment", "x", "m"],
             &["--fd", "3", "m", "n"],
             &["--fd", "3", "--user", "7", "m"],
             &["--fd", "3", "--user", "7:-1", "m"],

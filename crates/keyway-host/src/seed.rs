@@ -9,7 +9,7 @@
 //! | from the daemon | answered by |
 //! |---|---|
 //! | a frame of the wire | `R` and the frame of its reply |
-//! | any packet with a descriptor | `B` and the pid (u32) of a copy that serves the wire on it; pid 0: it can't be done |
+//! | any packet with a descriptor, and perhaps that of memory to share behind it | `B` and the pid (u32) of a copy that serves the wire on it; pid 0: it can't be done |
 //!
 //! `S` is sent once the module is loaded; `D`, a pid (u32) and a wait status (i32) when a copy has ended.
 //! When the daemon closes the socket, the seed ends, and all copies with it.
@@ -36,7 +36,7 @@ struct Copy {
 }
 
 /// Serves the daemon until it is gone. Returns in a copy only, with what the copy is to serve.
-pub fn serve(daemon: OwnedFd, context: Context) -> (UnixStream, Context) {
+pub fn serve(daemon: OwnedFd, context: Context) -> (UnixStream, Option<OwnedFd>, Context) {
     let mut copies: Vec<Copy> = Vec::new();
     tell(daemon.as_fd(), b"S");
     loop {
@@ -46,14 +46,14 @@ pub fn serve(daemon: OwnedFd, context: Context) -> (UnixStream, Context) {
             continue;
         }
         let mut packet = vec![0; PACKET];
-        let (length, stream) = receive(daemon.as_fd(), &mut packet);
+        let (length, stream, memory) = receive(daemon.as_fd(), &mut packet);
         let Some(stream) = stream else {
             answer(daemon.as_fd(), &context, &packet[..length]);
             continue;
         };
         match fork_alone() {
             // What belongs to the seed is closed here with `daemon` and `copies`.
-            Ok(Fork::Child) => return (UnixStream::from(stream), context),
+            Ok(Fork::Child) => return (UnixStream::from(stream), memory, context),
             Ok(Fork::Parent(number)) => {
                 let copy = i32::try_from(number).ok().and_then(Pid::from_raw);
                 if let Some((pid, ended)) = copy.and_then(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
@@ -77,9 +77,9 @@ fn wait(daemon: BorrowedFd<'_>, copies: &[Copy]) -> bool {
     }
 }
 
-/// One packet and the descriptor that came with it. Ends the process when the daemon is gone.
-fn receive(daemon: BorrowedFd<'_>, packet: &mut [u8]) -> (usize, Option<OwnedFd>) {
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// One packet and the descriptors that came with it. Ends the process when the daemon is gone.
+fn receive(daemon: BorrowedFd<'_>, packet: &mut [u8]) -> (usize, Option<OwnedFd>, Option<OwnedFd>) {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received: Result<RecvMsg, Errno> = retry_on_intr(|| {
         let mut parts = [IoSliceMut::new(packet)];
@@ -89,11 +89,11 @@ fn receive(daemon: BorrowedFd<'_>, packet: &mut [u8]) -> (usize, Option<OwnedFd>
         Ok(message) if message.bytes > 0 => message.bytes,
         _ => end_now(0),
     };
-    let stream = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+    let mut descriptors = ancillary.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
+        _ => Vec::new(),
     });
-    (length, stream)
+    (length, descriptors.next(), descriptors.next())
 }
 
 /// Executes a request; one that is no frame is answered by an empty reply.

@@ -7,11 +7,12 @@ use crate::execute::Context;
 use crate::frames::Frames;
 use crate::pace::Pace;
 use crate::sessions::Request;
-use keyway_abi::host::{end_unchanged, Change};
+use keyway_abi::host::{end_unchanged, Change, Segment};
 use keyway_wire::ahead::READ_AHEAD;
 use keyway_wire::generated::call;
+use keyway_wire::shared::{returned, Lent};
 use keyway_wire::table::{Effect, Kind, Target};
-use keyway_wire::{flag, Header};
+use keyway_wire::{flag, Header, HEADER_LENGTH};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,11 +26,16 @@ const STACK: usize = 8 << 20;
 /// Buffers that have grown beyond this are given back, in bytes.
 const KEPT: usize = 1 << 20;
 
+/// Bodies of replies from this length on are put into shared memory, in bytes.
+const LARGE: usize = 65_536;
+
 /// One connection and the threads that serve it.
 pub struct Server {
     context: Context,
     frames: Mutex<Frames<UnixStream>>,
     replies: Mutex<UnixStream>,
+    /// Memory that is shared with the daemon, for large bodies.
+    segment: Option<Segment>,
     /// Waited for by a reader who must not read on before there is room.
     room: Condvar,
     most_threads: usize,
@@ -46,12 +52,18 @@ impl Server {
     ///
     /// # Errors
     /// The socket can't be duplicated.
-    pub fn new(context: Context, stream: UnixStream, most_threads: usize) -> std::io::Result<Arc<Self>> {
+    pub fn new(
+        context: Context,
+        stream: UnixStream,
+        segment: Option<Segment>,
+        most_threads: usize,
+    ) -> std::io::Result<Arc<Self>> {
         let replies = Mutex::new(stream.try_clone()?);
         Ok(Arc::new(Self {
             context,
             frames: Mutex::new(Frames::new(stream)),
             replies,
+            segment,
             room: Condvar::new(),
             most_threads,
             threads: AtomicUsize::new(1),
@@ -144,7 +156,7 @@ impl Server {
     fn answer(&self, header: &Header, body: &mut Vec<u8>, reply: &mut Vec<u8>) {
         let start = Instant::now();
         let change = may_change(header).then(Change::begin);
-        self.context.answer(header, body, reply);
+        self.call(header, body, reply);
         drop(change);
         self.pace.took(header.call, start.elapsed());
         if header.flags & flag::POSTED == 0 && lock(&self.replies).write_all(reply).is_err() {
@@ -159,6 +171,35 @@ impl Server {
             buffer.shrink_to(KEPT);
         }
         self.executing.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Makes a call whose body came with the frame, or lies in shared memory. Then the reply's goes there, too, if it is worth it.
+    fn call(&self, header: &Header, body: &[u8], reply: &mut Vec<u8>) {
+        if header.flags & flag::SHARED == 0 {
+            self.context.answer(header, body, reply);
+            return;
+        }
+        let segment = self.segment.as_ref();
+        let Some(mut part) = Lent::decode(body).and_then(|lent| segment?.part(lent)) else {
+            self.end()
+        };
+        let whole = Header {
+            flags: header.flags & !flag::SHARED,
+            ..*header
+        };
+        self.context.answer(&whole, part.body(), reply);
+        let Some((head, result)) = reply.split_first_chunk::<HEADER_LENGTH>() else {
+            return;
+        };
+        let mut head = Header::decode(head);
+        if result.len() >= LARGE && part.replace(result) {
+            let told = returned(head.length);
+            head.flags |= flag::SHARED;
+            head.length = told.len() as u32;
+            reply.clear();
+            reply.extend_from_slice(&head.encode());
+            reply.extend_from_slice(&told);
+        }
     }
 
     /// Ends the process. The module is finalised first, but not while it is busy, since that may wait for ever.

@@ -18,6 +18,8 @@ pub mod flag {
     pub const POSTED: u16 = 0x0008;
     /// Reply to C_OpenSession: the session can be made anew on another connection.
     pub const RENEWABLE: u16 = 0x0010;
+    /// Between a daemon and its module host: the body lies in shared memory ([`crate::shared`]).
+    pub const SHARED: u16 = 0x0020;
     /// What a request may carry.
     pub const OF_REQUESTS: u16 = FUSED | POSTED;
 }

@@ -9,6 +9,7 @@ pub mod generated;
 mod header;
 pub mod limits;
 mod lookup;
+pub mod shared;
 pub mod table;
 pub mod value;
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from keyway.backend.greeting import Greeting
 from keyway.backend.process import Process
 from keyway.backend.sandbox import Sandbox, arguments
+from keyway.backend.segment import Segment
 from keyway.backend.stream import StreamError
 from keyway.wire.header import VERSION_BYTE
 
-__all__ = ["Host", "HostError", "HostSettings", "greet", "spawn", "start"]
+__all__ = ["Host", "HostError", "HostSettings", "greet", "new_segment", "spawn", "start"]
 
 
 class HostError(StreamError):
@@ -33,6 +34,7 @@ class HostSettings:
         working_directory: Where it runs.
         timeout: Seconds that it may take to load the module.
         sandbox: What it may do. None: it is not confined.
+        shared_memory: Bytes of memory for large bodies. 0: they go through the socket.
     """
 
     name: str
@@ -43,6 +45,7 @@ class HostSettings:
     working_directory: Path
     timeout: float
     sandbox: Sandbox | None = field(default_factory=Sandbox)
+    shared_memory: int = 0
 
 
 class Host(Process):
@@ -61,20 +64,44 @@ async def start(settings: HostSettings, errors: int) -> Host:
     Raises:
         HostError: It could not be started, or did not load its module in time.
     """
+    segment = new_segment(settings)
     ours, theirs = socket.socketpair()
     with theirs:
         try:
-            process = spawn(settings, theirs.fileno(), errors)
+            process = spawn(settings, theirs.fileno(), errors, segment=segment)
         except BaseException:
             ours.close()
             raise
+        finally:
+            if segment is not None:
+                segment.hand_over()
     host = Host(settings.name, process.pid)
+    host.segment = segment
     host.watch(process)
     await greet(host, ours, settings)
     return host
 
 
-def spawn(settings: HostSettings, descriptor: int, errors: int, *options: str) -> subprocess.Popen[bytes]:
+def new_segment(settings: HostSettings) -> Segment | None:
+    """Return the memory to be shared with a new host; None if there is to be none.
+
+    Args:
+        settings: What the host is started with.
+
+    Raises:
+        HostError: It can't be had.
+    """
+    if not settings.shared_memory:
+        return None
+    try:
+        return Segment(settings.shared_memory)
+    except OSError as error:
+        raise HostError(f"shared memory: {error.strerror}") from error
+
+
+def spawn(
+    settings: HostSettings, descriptor: int, errors: int, *options: str, segment: Segment | None = None
+) -> subprocess.Popen[bytes]:
     """Start keyway-host.
 
     Args:
@@ -82,10 +109,15 @@ def spawn(settings: HostSettings, descriptor: int, errors: int, *options: str) -
         descriptor: The socket that it is to serve; the caller closes its own copy.
         errors: Descriptor for its standard output and error.
         options: More options for its command line.
+        segment: Memory that it is to share.
 
     Raises:
         HostError: It could not be started.
     """
+    descriptors = [descriptor]
+    if segment is not None:
+        descriptors.append(segment.descriptor)
+        options = (*options, "--segment", str(segment.descriptor))
     command = [
         str(settings.binary),
         "--fd",
@@ -104,7 +136,7 @@ def spawn(settings: HostSettings, descriptor: int, errors: int, *options: str) -
             stderr=errors,
             env=settings.environment,
             cwd=settings.working_directory,
-            pass_fds=(descriptor,),
+            pass_fds=descriptors,
             start_new_session=True,
         )
     except OSError as error:

@@ -11,7 +11,7 @@ import struct
 from collections import deque
 from typing import Final
 
-from keyway.backend.host import Host, HostError, HostSettings, greet, spawn
+from keyway.backend.host import Host, HostError, HostSettings, greet, new_segment, spawn
 from keyway.wire.header import HEADER, HEADER_SIZE
 
 __all__ = ["Seed", "SeedError", "sow"]
@@ -93,10 +93,12 @@ class Seed:
             SeedError: The seed has ended, or can't be copied.
             HostError: The copy does not answer.
         """
+        segment = new_segment(self._settings)
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                answer = await self._ask(b"F", theirs.fileno())
+                shared = [] if segment is None else [segment.descriptor]
+                answer = await self._ask(b"F", theirs.fileno(), *shared)
             (pid,) = _BORN.unpack(answer[1:])
             if not pid:
                 raise SeedError("it has threads, or the system has no room for another process")
@@ -111,6 +113,10 @@ class Seed:
         except BaseException:
             ours.close()
             raise
+        finally:
+            if segment is not None:
+                segment.hand_over()
+        host.segment = segment
         if pid in self._early:
             host.note_exit(self._early.pop(pid))
         else:
@@ -132,7 +138,7 @@ class Seed:
         self.process.kill()
         self.process.ended.add_done_callback(lambda _: self._end_copies())
 
-    async def _ask(self, packet: bytes, descriptor: int | None = None) -> bytes:
+    async def _ask(self, packet: bytes, *descriptors: int) -> bytes:
         async with self._lock:
             if not self.is_alive:
                 raise SeedError("the host ended")
@@ -140,7 +146,7 @@ class Seed:
             self._answers.append(answer)
             try:
                 # One packet at a time is in the socket, so there is always room for it.
-                socket.send_fds(self._packets, [packet], [] if descriptor is None else [descriptor])
+                socket.send_fds(self._packets, [packet], descriptors)
                 async with asyncio.timeout(self._settings.timeout):
                     return await answer
             except asyncio.CancelledError:

@@ -1,8 +1,13 @@
 """What a backend gives out: a byte stream that answers native frames, for one context, and what is at its other end."""
 
+from __future__ import annotations
+
 import asyncio
 from abc import ABC, abstractmethod
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from keyway.backend.segment import Segment
 
 __all__ = ["HungUp", "Source", "Stream", "StreamError"]
 
@@ -23,6 +28,7 @@ class Stream(ABC):
         name: The backend's name.
         transport: Takes and gives native frames. Whoever takes the stream sets its own protocol on it, which must call `note_lost`.
         ended: Done when the other end is gone and nothing of it is left here, with how it ended, as a predicate.
+        segment: Memory that is shared with the other end; None if there is none.
         has_waited: Whether it was a spare. What is wrong with one may be long past, and says little about the next.
     """
 
@@ -37,6 +43,7 @@ class Stream(ABC):
         self.name = name
         self.transport: asyncio.Transport
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.segment: Segment | None = None
         self.has_waited = False
         self._why = ""
 

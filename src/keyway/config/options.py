@@ -214,6 +214,13 @@ class BackendOptions(TlsOptions, KerberosOptions):
         at_least=1,
         at_most=256,
     )
+    shared_memory: int = option(
+        "Bytes of memory that the daemon shares with each host, for requests and replies that are large: a quarter of it for each of up to four at a time. The system "
+        "gives it when it is used. 0: they go through a socket, which is slower.",
+        16_777_216,
+        at_least=0,
+        at_most=268_435_456,
+    )
     environment: MappingProxyType[str, str] = option(
         "Environment variables for the hosts, or for the command. They inherit only PATH, HOME, LANG, LC_ALL and TZ from the daemon.",
         {},

@@ -28,7 +28,7 @@ __all__ = ["completed"]
 
 MODULE_SPARES: Final = 2
 _SOURCES: Final = ("module", "command", "address", "offered")
-_MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking", "sandbox")
+_MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking", "shared_memory", "sandbox")
 _WRITE_PROTECTED: Final = "write-protected"
 """The attribute of p11-kit's that a URI in `tokens` may have in its query."""
 

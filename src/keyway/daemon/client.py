@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from keyway.backend.segment import LARGE
 from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
 from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
+from keyway.daemon.intake import Intake
 from keyway.daemon.link import Frame, reply_frame
+from keyway.transport.descriptor import DescriptorTransport
+from keyway.transport.gss import GssTransport
 from keyway.wire.ahead import READ_AHEAD
 from keyway.wire.errors import WireError
 from keyway.wire.header import FIRST_CONTROL_CALL, HEADER, HEADER_SIZE, Flags, chosen_version
 
 if TYPE_CHECKING:
+    from keyway.backend.segment import Part
     from keyway.daemon.connection import Entrance
+    from keyway.daemon.link import Link
     from keyway.daemon.server import Daemon
 
 __all__ = ["ClientConnection"]
@@ -29,11 +35,14 @@ class ClientConnection(Connection):
 
     A frame of a session that is bound to a host, with a call that changes nothing the gateway keeps, takes the short way: neighbours
     for the same host go out in one write, unread but for their headers. All others are looked at one by one.
+    A large body on the short way is put into the memory that is shared with the host, where there is such memory.
     """
 
     def __init__(self, daemon: Daemon, entrance: Entrance) -> None:
         super().__init__(daemon, entrance)
         self._max_body = daemon.config.limits.body
+        self._usual = min(self._max_body, LARGE - 1)
+        self._can_fill = True
         self._greeted = False
         self._rest = bytearray()
         self._need = 0
@@ -43,6 +52,7 @@ class ClientConnection(Connection):
         """Note who connected."""
         super().connection_made(transport)
         self.write = self.transport.write
+        self._can_fill = not isinstance(transport, DescriptorTransport | GssTransport)  # They know no BufferedProtocol.
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
@@ -73,6 +83,27 @@ class ClientConnection(Connection):
             self._rest.clear()
             self._frames(data)
 
+    def write_apart(self, header: bytes, body: bytes | memoryview) -> None:
+        """Send a reply frame in two pieces."""
+        self.write(header)
+        self.write(body)
+
+    def taken(self, link: Link, frame: Frame, part: Part) -> None:
+        """Go on with a request whose body is in shared memory.
+
+        Args:
+            link: Where it shall go.
+            frame: Its header.
+            part: Where the body is.
+        """
+        if self._bound.get(frame[4]) is link and frame[1] in self.service.plain:
+            self._lend(link, frame, part)
+            return
+        # The host has gone meanwhile, or somebody watches now.
+        data = HEADER.pack(*frame) + part.view[: frame[0]]
+        link.loans.drop(part)
+        self._frames(data)
+
     def forget(self) -> None:
         """Drop what was received and not handled."""
         self._rest.clear()
@@ -90,9 +121,24 @@ class ClientConnection(Connection):
             frame: Frame = _UNPACK(data, at)
             size = frame[0]
             stop = at + HEADER_SIZE + size
-            if size > self._max_body:
-                self.refuse(f"a body of {size} bytes is above the limit of {self._max_body}")
-                return
+            if size > self._usual:
+                if size > self._max_body:
+                    self.refuse(f"a body of {size} bytes is above the limit of {self._max_body}")
+                    return
+                if (place := self._place(frame, is_whole=stop <= end)) is not None:
+                    if link is not None and start < at:
+                        link.write(data[start:at])
+                    link = None
+                    body = memoryview(data)[at + HEADER_SIZE : stop]
+                    if stop > end:
+                        self.transport.set_protocol(Intake(self, place[0], frame, place[1], body))
+                        return
+                    place[1].view[:size] = body
+                    if not self._lend(place[0], frame, place[1]):
+                        return
+                    at = start = stop
+                    left -= 1
+                    continue
             if stop > end:
                 if size > FIRST_BODY and self.service.binding is None:
                     self.refuse(f"a body of {size} bytes before C_Initialize")
@@ -124,6 +170,23 @@ class ClientConnection(Connection):
             self._rest += data[at:]
             if left <= 0 and at <= last and not self.held:
                 self.give_way()
+
+    def _place(self, frame: Frame, *, is_whole: bool) -> tuple[Link, Part] | None:
+        """Return where a large body goes if it need not go through the socket."""
+        if frame[1] not in self.service.plain or frame[2] & _NEEDS_LOOK or not (is_whole or self._can_fill):
+            return None
+        link = self._bound.get(frame[4])
+        if link is None or (part := link.loans.place(frame[0])) is None:
+            return None
+        return link, part
+
+    def _lend(self, link: Link, frame: Frame, part: Part) -> bool:
+        """Pass on a request whose body is in shared memory."""
+        if link.in_flight.setdefault(frame[3], frame) is not frame:
+            self.refuse("a request id is used twice at a time")
+            return False
+        link.write(link.loans.lend(frame, part))
+        return True
 
     def _look(self, frame: Frame, data: bytes) -> None:
         self.looked += 1

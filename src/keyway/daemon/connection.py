@@ -166,6 +166,10 @@ class Connection(asyncio.Protocol):
     def backend_lost(self) -> None:
         """Take note that a backend of the client has ended, and with it sessions and logins."""
 
+    def write_apart(self, header: bytes, body: bytes | memoryview) -> None:
+        """Send a native reply frame in two pieces."""
+        self.write(header + body)
+
     # From the protocols
 
     @abstractmethod

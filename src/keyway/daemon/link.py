@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from keyway.cryptoki import CALLS
+from keyway.daemon.loans import Loans
 from keyway.observe.metrics import Answered
 from keyway.wire.ahead import NEWS, READ_AHEAD
 from keyway.wire.errors import WireError
@@ -57,6 +58,9 @@ class Owner(Protocol):
     def write(self, data: bytes) -> None:
         """Take whole reply frames."""
 
+    def write_apart(self, header: bytes, body: bytes | memoryview) -> None:
+        """Take a reply frame in two pieces. Nobody may refer to the body longer than it takes to send it."""
+
     def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
         """Take the reply to a call that was marked for a look."""
 
@@ -99,6 +103,7 @@ class Link(asyncio.Protocol):
         ending: Whether the end of the host is expected.
         answered: What it has answered so far; its backend counts all of its links together.
         closes: The unanswered ends of sessions that the client does not wait for, by id.
+        loans: The unanswered requests whose bodies are in shared memory.
     """
 
     def __init__(self, host: Stream, owner: Owner) -> None:
@@ -110,6 +115,7 @@ class Link(asyncio.Protocol):
         self.ending = False
         self.answered = Answered()
         self.closes: dict[int, asyncio.Future[None]] = {}
+        self.loans = Loans(host.segment)
         self._owner = owner
         self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next_id = OWN_IDS
@@ -160,6 +166,7 @@ class Link(asyncio.Protocol):
         in_flight = self.in_flight
         tracked = self.tracked
         own = self._own
+        shared = self.loans.parts
         answered = self.answered
         at = start = 0
         end = len(data)
@@ -189,7 +196,7 @@ class Link(asyncio.Protocol):
                 answered[call, frame[5]] += 1
             except KeyError:
                 answered.add(call, frame[5])
-            if (tracked and number in tracked) or (own and number in own):
+            if (tracked and number in tracked) or (own and number in own) or (shared and number in shared):
                 if start < at:
                     self._owner.write(data[start:at])
                 self._look(number, frame, data[at + HEADER_SIZE : stop])
@@ -203,6 +210,9 @@ class Link(asyncio.Protocol):
             self._rest += data[at:]
 
     def _look(self, number: int, frame: Frame, body: bytes) -> None:
+        if number in self.loans.parts:
+            self._take_back(number, frame, body)
+            return
         answer = self._own.pop(number, None)
         if answer is None:
             tracked = self.tracked.pop(number)
@@ -216,6 +226,18 @@ class Link(asyncio.Protocol):
                 closed.set_result(None)
         elif not answer.done():
             answer.set_result((frame[5], body))
+
+    def _take_back(self, number: int, frame: Frame, body: bytes) -> None:
+        """Take the reply to a request whose body was in shared memory."""
+        try:
+            frame, result = self.loans.take_back(frame, body)
+        except WireError:
+            self._broken()
+            return
+        if number in self.tracked:
+            self._look(number, frame, bytes(result))
+        else:
+            self._owner.write_apart(HEADER.pack(*frame), result)
 
     def _broken(self) -> None:
         # What came is no reply to anything: the module has damaged its host, or the other end is none of ours.
@@ -232,6 +254,7 @@ class Link(asyncio.Protocol):
         self.in_flight.clear()
         self.tracked.clear()
         self._own.clear()
+        self.loans.parts.clear()
         self._rest.clear()
         self.host.note_lost(exc)
         for each in tracked:

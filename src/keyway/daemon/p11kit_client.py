@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+from keyway.backend.segment import LARGE
 from keyway.bridge import Front, Fusion
 from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.names import mechanism_name
@@ -163,7 +164,7 @@ class P11KitConnection(Connection):
                 self.service.request(frame, data)
             else:
                 link.in_flight[frame[3]] = frame
-                link.write(data)
+                link.write(data if len(data) < LARGE else link.loans.instead(data))
 
     def _answer(self, data: bytes) -> None:
         self.transport.write(self._front.replies(data))

@@ -159,6 +159,10 @@ class Service:
         """Send replies."""
         self._client.write(data)
 
+    def write_apart(self, header: bytes, body: bytes | memoryview) -> None:
+        """Send a reply whose body is somewhere else."""
+        self._client.write_apart(header, body)
+
     def host_busy(self, link: Link, busy: bool) -> None:
         """Read no more requests while a host is slow to take them."""
         reason = f"host {id(link)}"

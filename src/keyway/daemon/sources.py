@@ -84,6 +84,7 @@ def source_of(
         working_directory=options.working_directory,
         timeout=options.start_timeout,
         sandbox=_sandbox(name, options.sandbox),
+        shared_memory=options.shared_memory,
     )
     return HostSource(
         host,

@@ -41,6 +41,9 @@ class _Nobody:
     def write(self, data: bytes) -> None:
         pass
 
+    def write_apart(self, header: bytes, body: bytes | memoryview) -> None:
+        pass
+
     def tracked_reply(self, link: Link, tracked: Tracked, frame: Frame, body: bytes) -> None:
         pass
 

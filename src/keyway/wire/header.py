@@ -44,6 +44,7 @@ class Flags:
     INIT: Final = 0x0004
     POSTED: Final = 0x0008
     RENEWABLE: Final = 0x0010
+    SHARED: Final = 0x0020
 
     REQUEST_MASK: Final = FUSED | POSTED
     """The bits that a request may carry; others are refused with CKR_ARGUMENTS_BAD."""

@@ -1,17 +1,18 @@
 //! What a module host gives up before it loads foreign code.
 
 use super::ending::end_on_signal;
+use super::segment::Segment;
 use std::io::{Error, Result};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 /// Gives up what no module host needs: new privileges, core dumps, being looked into, outliving its parent, and every
-/// descriptor but the standard three and `keep`. The kernel forgets some of that when a process changes its user, so
+/// descriptor but the standard three and those to `keep`. The kernel forgets some of that when a process changes its user, so
 /// that comes before.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn confine(keep: RawFd) -> Result<()> {
+pub fn confine(keep: &[RawFd]) -> Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
@@ -24,11 +25,19 @@ pub fn confine(keep: RawFd) -> Result<()> {
         check(libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0))?;
         check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
     }
-    let keep = libc::c_uint::try_from(keep).map_err(|_| Error::from_raw_os_error(libc::EBADF))?;
-    if keep > 3 {
-        close_range(3, keep - 1)?;
+    let mut kept = Vec::with_capacity(keep.len());
+    for descriptor in keep {
+        kept.push(libc::c_uint::try_from(*descriptor).map_err(|_| Error::from_raw_os_error(libc::EBADF))?);
     }
-    close_range(keep.max(2) + 1, libc::c_uint::MAX)
+    kept.sort_unstable();
+    let mut first = 3;
+    for descriptor in kept {
+        if descriptor > first {
+            close_range(first, descriptor - 1)?;
+        }
+        first = first.max(descriptor + 1);
+    }
+    close_range(first, libc::c_uint::MAX)
 }
 
 fn close_range(first: libc::c_uint, last: libc::c_uint) -> Result<()> {
@@ -58,6 +67,18 @@ pub fn inherit(descriptor: RawFd) -> Result<UnixStream> {
 /// The number is not that of such a socket.
 pub fn inherit_packets(descriptor: RawFd) -> Result<OwnedFd> {
     inherit_socket(descriptor, libc::SOCK_SEQPACKET)
+}
+
+/// The memory that the parent left open under this number.
+///
+/// # Errors
+/// It can't be mapped.
+pub fn inherit_memory(descriptor: RawFd) -> Result<Segment> {
+    if descriptor < 3 {
+        return Err(Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: by the contract with the parent the descriptor is this process's to own; a wrong number fails at its first use.
+    Segment::map(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn inherit_socket(descriptor: RawFd, wanted: libc::c_int) -> Result<OwnedFd> {

@@ -14,13 +14,15 @@ mod parameter_tests;
 mod privileges;
 mod sandbox;
 mod seccomp;
+mod segment;
 mod template;
 #[cfg(test)]
 mod template_tests;
 
 pub use arguments::{Arguments, Message};
-pub use confine::{confine, inherit, inherit_packets};
+pub use confine::{confine, inherit, inherit_memory, inherit_packets};
 pub use ending::{end_now, end_unchanged, Change};
 pub use fork::{fork_alone, thread_count, Fork};
 pub use library::{Library, LoadError};
 pub use sandbox::{Refusal, Sandbox};
+pub use segment::{Part, Segment};

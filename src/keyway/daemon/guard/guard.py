@@ -33,6 +33,7 @@ from keyway.wire.ahead import NEWS, READ_AHEAD
 from keyway.wire.codec import decode_reply, decode_request, encode_request
 from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, MAX_BODY, Flags
+from keyway.wire.shared import place_of
 
 if TYPE_CHECKING:
     from keyway.access.attempts import Attempts
@@ -101,6 +102,7 @@ class Guard(asyncio.Protocol):
         """
         self._far = stream.transport
         self._send = stream.transport.write
+        self._segment = stream.segment
         self._reaches = reaches
         self._identity = identity
         self._attempts = attempts
@@ -150,6 +152,8 @@ class Guard(asyncio.Protocol):
             if frame[1] == _CLOSE:
                 self._closed(frame[4])
             return True
+        if frame[2] & Flags.SHARED:
+            return self._decide_shared(frame, data)
         session = self._sessions.get(frame[4])
         if session is not None and session.reach.was_allowed((*frame[1:3], frame[5], data[_BEGIN]), self._loop.time()):
             return self._passes(frame, data, session.reach)
@@ -171,6 +175,21 @@ class Guard(asyncio.Protocol):
         if frame[1] == _CLOSE:
             self._closed(frame[4])  # Whatever becomes of it: it is not used any more.
         return True
+
+    def _decide_shared(self, frame: Frame, data: bytes) -> bool:
+        """Tell whether a request passes whose body is in shared memory. One that has to wait goes through the socket then."""
+        assert self._segment is not None
+        body = self._segment.view(*place_of(data[HEADER_SIZE:]))
+        flags = frame[2] & ~Flags.SHARED
+        whole: Frame = (len(body), frame[1], flags, *frame[3:])
+        session = self._sessions.get(frame[4])
+        begin = HEADER.pack(*whole) + body[: _BEGIN.stop - _BEGIN.start]
+        # What is remembered does not depend on more of it.
+        if session is not None and session.reach.was_allowed(
+            (frame[1], flags, frame[5], begin[_BEGIN]), self._loop.time()
+        ):
+            return self._passes(whole, begin, session.reach)
+        return self._decide(whole, HEADER.pack(*whole) + body)
 
     def _passes(self, frame: Frame, data: bytes, reach: Reach | None) -> bool:
         """Tell whether a request that is allowed may be made now, or nobody could record it."""

@@ -7,9 +7,11 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from keyway.backend.segment import LARGE
 from keyway.cryptoki import CALLS, RV, Target, Value, call_named
 from keyway.cryptoki import Call as CallRow
 from keyway.daemon.link import Frame, LinkLost
+from keyway.daemon.loans import Loans
 from keyway.daemon.pool.errors import Overdue
 from keyway.gateway.pool.directory import Directory
 from keyway.gateway.routes import TURNS
@@ -169,6 +171,7 @@ class Lane(asyncio.Protocol):
         self.preparing = asyncio.Lock()
         """Held while a login or a listing is under way, so that there is one at a time."""
         self.write = host.transport.write
+        self._loans = Loans(host.segment)
         self._owner = owner
         self._next_id = OWN_IDS
         self._rest = bytearray()
@@ -211,7 +214,7 @@ class Lane(asyncio.Protocol):
             data: The whole frame as it is for this member.
         """
         self.in_flight[number] = call
-        self.write(data)
+        self.write(data if len(data) < LARGE else self._loans.instead(data))
 
     async def ask(
         self, number: int, body: bytes, target: int = 0, *, object_: int = 0, flags: int = 0, limit: float = 0.0
@@ -297,6 +300,7 @@ class Lane(asyncio.Protocol):
             data = bytes(self._rest)
             self._rest.clear()
         in_flight = self.in_flight
+        shared = self._loans.parts
         at = 0
         end = len(data)
         self._need = HEADER_SIZE
@@ -320,6 +324,13 @@ class Lane(asyncio.Protocol):
                     found.answer.set_result(Reply(frame, data[at + HEADER_SIZE : stop]))
                 else:
                     self._owner.unstuck(self, self._session_of(found))
+            elif shared and frame[3] in shared:
+                try:
+                    frame, body = self._loans.take_back(frame, data[at + HEADER_SIZE : stop])
+                except WireError:
+                    self.distrust()
+                    return
+                self._owner.replied(self, found, frame, HEADER.pack(*frame) + body)  # type: ignore[arg-type]
             else:
                 self._owner.replied(self, found, frame, data if at == 0 and stop == end else data[at:stop])  # type: ignore[arg-type]
             if self.is_lost:
@@ -342,6 +353,7 @@ class Lane(asyncio.Protocol):
         under_way = list(self.in_flight.values())
         self.in_flight.clear()
         self._rest.clear()
+        self._loans.parts.clear()
         for each in under_way:
             if isinstance(each, Ask) and not each.answer.done():
                 each.answer.set_exception(LinkLost())

@@ -1,0 +1,102 @@
+"""Memory that the daemon shares with one module host, for bodies that are too large to be copied through a socket."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import weakref
+from typing import Final
+
+__all__ = ["LARGE", "PARTS", "Part", "Segment"]
+
+LARGE: Final = 65_536
+"""Bytes of a body from which on it is worth it."""
+PARTS: Final = 4
+"""Bodies that may be in a segment at a time. When all are taken, others go through the socket."""
+
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+"""The host can't take memory away from under the daemon, nor add to it."""
+
+
+class Part:
+    """A piece of a segment, for one call: its request's body, then its reply's.
+
+    Attributes:
+        view: The memory.
+        offset: Where it is in the segment, in bytes.
+        room: Its length in bytes.
+        sent: What sees that the reply's body has been sent.
+    """
+
+    def __init__(self, view: memoryview, offset: int) -> None:
+        self.view: Final = view
+        self.offset: Final = offset
+        self.room: Final = len(view)
+        self.sent: weakref.ref[memoryview] | None = None
+
+
+class Segment:
+    """A segment, mapped into this process. The memory is the system's as long as it is not used.
+
+    Attributes:
+        descriptor: Its file, to be handed to the host; -1 when that is done.
+    """
+
+    def __init__(self, size: int) -> None:
+        """Make a segment.
+
+        Args:
+            size: Its length in bytes; at least one page for each part is used.
+
+        Raises:
+            OSError: There is no memory or no descriptor for it.
+        """
+        room = max(size // PARTS // mmap.PAGESIZE, 1) * mmap.PAGESIZE
+        self.descriptor = os.memfd_create("keyway", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.descriptor, room * PARTS)
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            # It is unmapped when nothing refers to it any more, also not what is still on its way to a client.
+            self._memory = memory = memoryview(mmap.mmap(self.descriptor, room * PARTS))
+        except BaseException:
+            self.hand_over()
+            raise
+        self._room = room
+        self._free = [Part(memory[at : at + room], at) for at in range(0, room * PARTS, room)]
+
+    def hand_over(self) -> None:
+        """Close the file: the host has it now, or nobody wants it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def view(self, offset: int, length: int) -> memoryview:
+        """Return what is at a place.
+
+        Args:
+            offset: Bytes from the beginning.
+            length: Bytes of it; fewer if the segment ends before.
+        """
+        return self._memory[offset : offset + length]
+
+    def take(self, size: int) -> Part | None:
+        """Return a part for a body; None if it is too large, or all parts are taken.
+
+        Args:
+            size: Length of the body in bytes.
+        """
+        return self._free.pop() if self._free and size <= self._room else None
+
+    def give_back(self, part: Part) -> None:
+        """Say that a part is not used any more."""
+        self._free.append(part)
+
+    def give_back_after(self, part: Part, view: memoryview) -> None:
+        """Say that a part is only used until nobody refers to a view of it any more.
+
+        Args:
+            part: The part.
+            view: The view, which somebody sends.
+        """
+        part.sent = weakref.ref(view, lambda _: self._free.append(part))

@@ -1,0 +1,88 @@
+"""Requests of one stream whose bodies are in memory that is shared with its host (docs/wire.md, section 11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from keyway.wire.header import HEADER, HEADER_SIZE, Flags
+from keyway.wire.shared import lent, returned
+
+if TYPE_CHECKING:
+    from keyway.backend.segment import Part, Segment
+    from keyway.daemon.link import Frame
+
+__all__ = ["Loans"]
+
+
+class Loans:
+    """Lends parts of the memory to requests, and takes them back with the replies.
+
+    Attributes:
+        parts: Where the bodies of unanswered requests are, by id.
+    """
+
+    def __init__(self, segment: Segment | None) -> None:
+        """Begin with nothing.
+
+        Args:
+            segment: The memory; None if there is none.
+        """
+        self.parts: dict[int, Part] = {}
+        self._segment = segment
+
+    def place(self, size: int) -> Part | None:
+        """Return where a body may be put; None if it must go through the socket.
+
+        Args:
+            size: Its length in bytes.
+        """
+        return None if self._segment is None else self._segment.take(size)
+
+    def drop(self, part: Part) -> None:
+        """Say that what was to be put somewhere is not going to be lent."""
+        if self._segment is not None:
+            self._segment.give_back(part)
+
+    def lend(self, request: Frame, part: Part) -> bytes:
+        """Return the frame to send for a request.
+
+        Args:
+            request: Its header, as the client sent it.
+            part: Where its body is.
+        """
+        self.parts[request[3]] = part
+        body = lent(part.offset, request[0], part.room)
+        return HEADER.pack(len(body), request[1], request[2] | Flags.SHARED, *request[3:]) + body
+
+    def instead(self, data: bytes) -> bytes:
+        """Return the frame to send for a whole request: itself if there is no room for it in the memory.
+
+        Args:
+            data: Header and body.
+        """
+        part = self.place(len(data) - HEADER_SIZE)
+        if part is None:
+            return data
+        part.view[: len(data) - HEADER_SIZE] = memoryview(data)[HEADER_SIZE:]
+        return self.lend(HEADER.unpack_from(data), part)
+
+    def take_back(self, reply: Frame, body: bytes) -> tuple[Frame, bytes | memoryview]:
+        """Return header and body of the reply to a request that was lent a part. The part is free when nobody refers to the body any more.
+
+        Args:
+            reply: The header that came.
+            body: What came behind it.
+
+        Raises:
+            WireError: The reply can't be where it is said to be. The part is not lent any more.
+        """
+        part = self.parts.pop(reply[3])
+        segment = self._segment
+        assert segment is not None
+        length = returned(body, reply[2], part.room)
+        if length is None:
+            segment.give_back(part)
+            return reply, body
+        view = part.view[:length]
+        segment.give_back_after(part, view)
+        return (length, reply[1], reply[2] & ~Flags.SHARED, *reply[3:]), view
