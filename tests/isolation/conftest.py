@@ -2,6 +2,7 @@ import ctypes
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from tests.daemon.conftest import home, start
 from tests.daemon.harness import RunningDaemon, backend, softhsm
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import label_of, open_session
+
+from keyway.backend.segment import LARGE
+from keyway.cryptoki import Mechanism, Null, Room
+from keyway.cryptoki.constants import CKM_SHA256
 
 __all__ = ["begin", "home", "module", "start"]
 
@@ -54,6 +59,7 @@ class Attacker:
         self._client = RawClient(daemon.socket)
         self._client.initialize()
         open_session(self._client, HOSTILE)
+        self._sessions = 1
         assert label_of(self._client, GOOD) == "good"
 
     def hosts(self) -> dict[str, int]:
@@ -73,6 +79,16 @@ class Attacker:
         rv, _ = self._client.call("C_SeedRandom", words.encode(), target=1)
         assert label_of(self._client, GOOD) == "good"
         return rv == 0x30  # CKR_DEVICE_ERROR
+
+    def let_another_digest(self) -> None:
+        """Let the other token digest large bodies, which come to its host through shared memory."""
+        self._sessions += 1
+        open_session(self._client, GOOD, self._sessions)
+        for size in (LARGE, 1 << 20):
+            data = bytes(range(256)) * (size // 256)
+            self._client.good("C_DigestInit", Mechanism(CKM_SHA256, Null()), target=self._sessions)
+            (result,) = self._client.good("C_Digest", data, Room(32, True), target=self._sessions)
+            assert result.data == sha256(data).digest()
 
     def close(self) -> None:
         self._client.socket.close()

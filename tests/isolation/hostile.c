@@ -13,6 +13,10 @@
  *   thread                    one that ends
  *   fill, shared              map memory, private or shared, up to 64 GiB, and unmap it
  *   hidden                    memory behind a descriptor
+ *   scribble                  write all of the memory that is shared with the daemon
+ *   beyond                    write what is behind it, having mapped more
+ *   resize BYTES              open its file again, and give it another size
+ *   maps PID                  look at what another process has mapped
  *   files                     open up to 100000
  *   call NAME                 a system call with arguments of 0
  *   loaded                    what became of the words in the variable HOSTILE_AT_LOAD when the module was loaded
@@ -163,6 +167,67 @@ static int open_many(void)
     return error ? -1 : 0;
 }
 
+struct mapping { char *start; size_t length; };
+
+/* The memory that is shared with the daemon. */
+static int find_shared(struct mapping *found)
+{
+    char line[512];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (!maps) return -1;
+    ulong start, end;
+    int result = -1;
+    errno = ENOENT;
+    while (result && fgets(line, sizeof line, maps))
+        if (strstr(line, "/memfd:keyway") && sscanf(line, "%lx-%lx", &start, &end) == 2) {
+            *found = (struct mapping){(char *)start, end - start};
+            result = 0;
+        }
+    int error = errno;
+    fclose(maps);
+    errno = error;
+    return result;
+}
+
+static int scribble(void)
+{
+    struct mapping shared;
+    if (find_shared(&shared) < 0) return -1;
+    memset(shared.start, 0xff, shared.length);
+    return 0;
+}
+
+static int write_beyond(void)
+{
+    struct mapping shared;
+    if (find_shared(&shared) < 0) return -1;
+    char *more = mremap(shared.start, shared.length, 2 * shared.length, MREMAP_MAYMOVE);
+    if (more == MAP_FAILED) return -1;
+    more[shared.length] = 1;
+    return 0;
+}
+
+static int resize(long size)
+{
+    struct mapping shared;
+    char path[128];
+    if (find_shared(&shared) < 0) return -1;
+    snprintf(path, sizeof path, "/proc/self/map_files/%lx-%lx", (ulong)shared.start, (ulong)(shared.start + shared.length));
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0) return -1;
+    int result = ftruncate(file, size), error = errno;
+    close(file);
+    errno = error;
+    return result;
+}
+
+static int look_at_maps(pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    return done(open(path, O_RDONLY | O_CLOEXEC));
+}
+
 static int call(const char *name)
 {
     static const struct { const char *name; long number; } calls[] = {
@@ -204,6 +269,10 @@ static int attempt(const char *words)
     if (IS("fill")) return fill(MAP_PRIVATE);
     if (IS("shared")) return fill(MAP_SHARED);
     if (IS("hidden")) return done(memfd_create("hidden", MFD_CLOEXEC));
+    if (IS("scribble")) return scribble();
+    if (IS("beyond")) return write_beyond();
+    if (IS("resize")) return resize(number);
+    if (IS("maps")) return look_at_maps(number);
     if (IS("files")) return open_many();
     if (IS("call")) return call(argument);
     errno = loaded;

@@ -149,6 +149,26 @@ def test_in_a_strict_sandbox_it_reaches_what_it_was_given_and_nothing_else(begin
     assert not attacker.daemon.events("module hosts are less confined")
 
 
+@needs_landlock
+@BOTH_STARTS
+@pytest.mark.parametrize("sandbox", ["{ enabled = false }", "{}", "strict"])
+def test_shared_memory_is_its_own_and_stays_as_large_as_it_is(begin, place, start_, sandbox):
+    attacker = begin(strict(place) if sandbox == "strict" else sandbox, start=f'"{start_}"')
+    attacker.let_another_digest()
+    check(attacker, {"scribble": 0})
+    for size in (0, 4096, 1 << 30):
+        # Whoever can't trace processes can't open the file again; who can finds its size sealed.
+        assert attacker.attempt(f"resize {size}") in (errno.EPERM, errno.EACCES, errno.ENOENT)
+    check(attacker, {"scribble": 0})
+    if sandbox != "{ enabled = false }":
+        victims = [attacker.hosts()["good"], attacker.daemon.process.pid]
+        for victim in victims:
+            assert attacker.attempt(f"maps {victim}") in (errno.EPERM, errno.EACCES)
+    attacker.let_another_digest()
+    assert attacker.ends("beyond")
+    attacker.let_another_digest()
+
+
 @AS_ROOT
 @CAN_TRACE
 def test_without_a_sandbox_all_that_can_be_done(begin, place, listener):
