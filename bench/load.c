@@ -5,12 +5,14 @@
  * rsa2048-sign     C_SignInit + C_Sign, CKM_SHA256_RSA_PKCS over 32 bytes
  * p256-sign        C_SignInit + C_Sign, CKM_ECDSA over a digest of 32 bytes
  * random16         C_GenerateRandom of 16 bytes
+ * sha256-1m        C_DigestInit + C_Digest, CKM_SHA256 over 1 MiB
+ * aes-1m           C_EncryptInit + C_Encrypt, CKM_AES_CBC over 1 MiB, with a key of the session
  * open-context     C_Initialize, C_GetSlotList, C_OpenSession, C_CloseSession, C_Finalize (one thread)
  * contexts         -n processes call C_Initialize at once; ends when each has a session or has failed
  * prepare          creates the signing keys as token objects, unless they exist, and removes those of a listing
  * prepare-listing  creates key pairs until the token holds -n key objects for the listing
  *
- * The token is named by KEYWAY_TOKEN (its label) and opened with KEYWAY_PIN. With -n the four measured operations make
+ * The token is named by KEYWAY_TOKEN (its label) and opened with KEYWAY_PIN. With -n the measured operations make
  * exactly COUNT steps a thread and no warm-up, which is what counting round trips needs; SIGINT ends them early. With -o every step is written to
  * FILE when all is over: the thread, begin and end on CLOCK_MONOTONIC in nanoseconds, and the CK_RV, each in 64 bits.
  */
@@ -37,6 +39,7 @@
 #define P256_LABEL "bench-p256"
 #define LISTING_LABEL "bench-listing"
 #define MAX_SLOTS 64
+#define PAYLOAD (1 << 20)
 #define MAX_ERRORS 100 /* of one thread, after which it gives up */
 #define CONTEXTS_DEADLINE_S 60
 
@@ -209,6 +212,7 @@ struct worker {
     CK_SESSION_HANDLE session;
     CK_OBJECT_HANDLE key;
     CK_BYTE output[512];
+    CK_BYTE *result; /* of PAYLOAD bytes */
     uint64_t *samples; /* nanoseconds */
     size_t used, room;
     struct step *trace;
@@ -238,6 +242,43 @@ static CK_RV random_step(struct worker *w)
     return rv == CKR_OK && memcmp(before, w->output, sizeof before) == 0 ? CKR_GENERAL_ERROR : rv;
 }
 
+static CK_BYTE payload[PAYLOAD];
+
+static CK_RV digest_step(struct worker *w)
+{
+    CK_MECHANISM mechanism = {CKM_SHA256, NULL, 0};
+    CK_ULONG length = 32;
+    CK_BYTE before[32];
+    memcpy(before, w->output, sizeof before);
+    CK_RV rv = p11->C_DigestInit(w->session, &mechanism);
+    if (rv == CKR_OK)
+        rv = p11->C_Digest(w->session, payload, sizeof payload, w->output, &length);
+    return rv == CKR_OK && w->steps > 0 && memcmp(before, w->output, sizeof before) != 0 ? CKR_GENERAL_ERROR : rv;
+}
+
+static CK_RV encrypt_step(struct worker *w)
+{
+    CK_BYTE iv[16] = {0};
+    CK_MECHANISM mechanism = {CKM_AES_CBC, iv, sizeof iv};
+    CK_ULONG length = PAYLOAD;
+    CK_RV rv = p11->C_EncryptInit(w->session, &mechanism, w->key);
+    if (rv == CKR_OK)
+        rv = p11->C_Encrypt(w->session, payload, sizeof payload, w->result, &length);
+    return rv == CKR_OK && length != PAYLOAD ? CKR_DATA_LEN_RANGE : rv;
+}
+
+static CK_OBJECT_HANDLE generate_secret(CK_SESSION_HANDLE session)
+{
+    CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+    CK_ULONG length = 16;
+    CK_MECHANISM mechanism = {CKM_AES_KEY_GEN, NULL, 0};
+    CK_ATTRIBUTE template[] = {{CKA_TOKEN, &no, sizeof no}, {CKA_ENCRYPT, &yes, sizeof yes},
+                               {CKA_VALUE_LEN, &length, sizeof length}};
+    CK_OBJECT_HANDLE key;
+    must(p11->C_GenerateKey(session, &mechanism, template, 3, &key), "C_GenerateKey");
+    return key;
+}
+
 static CK_RV context_step(struct worker *w)
 {
     CK_SLOT_ID slots[MAX_SLOTS];
@@ -259,6 +300,8 @@ static const struct operation operations[] = {
     {"rsa2048-sign", sign_step, CKM_SHA256_RSA_PKCS, RSA_LABEL, 256},
     {"p256-sign", sign_step, CKM_ECDSA, P256_LABEL, 64},
     {"random16", random_step, 0, NULL, 0},
+    {"sha256-1m", digest_step, 0, NULL, 0},
+    {"aes-1m", encrypt_step, 0, NULL, 0},
     {"open-context", context_step, 0, NULL, 0},
 };
 
@@ -379,6 +422,12 @@ static void measure(const struct options *o, const struct operation *operation)
             if (i == 0)
                 login(w->session, o->pin);
             w->key = find_key(w->session, CKO_PRIVATE_KEY, operation->key);
+        }
+        if (operation->step == encrypt_step) {
+            if (i == 0)
+                login(w->session, o->pin);
+            w->key = generate_secret(w->session);
+            w->result = calloc(1, PAYLOAD);
         }
         if (pthread_create(&threads[i], NULL, work, w) != 0)
             die("cannot start thread %d", i);

@@ -78,7 +78,7 @@ class Pooled:
 
 @contextlib.contextmanager
 def pooled(
-    name: str, environment: Environment, directory: Path, policy: str = "balance", more: str = ""
+    name: str, environment: Environment, directory: Path, policy: str = "balance", more: str = "", backend: str = ""
 ) -> Iterator[Pooled]:
     """Run a daemon over copies of the token as it is now.
 
@@ -88,6 +88,7 @@ def pooled(
         directory: Where a directory for its files is made; a unix socket's path has to be short.
         policy: The pool's policy.
         more: More sections of the configuration.
+        backend: More options of the backends.
 
     Raises:
         RuntimeError: The daemon does not come up.
@@ -99,7 +100,7 @@ def pooled(
     for member, conf in confs.items():
         # A path of its own, by which its hosts are known.
         (home / f"{member}.so").symlink_to(environment.direct_module)
-        config += _BACKEND.format(name=member, home=home, conf=conf)
+        config += _BACKEND.format(name=member, home=home, conf=conf) + backend
     if name == PLAIN:
         config += f'[token.{LABEL}]\nbackend = "a"\nlabel = "{environment.token}"\n'
     else:

@@ -114,6 +114,14 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         ("keyway.access.attempts.LONGEST_WAIT | Seconds of the longest such wait", "The same"),
     ),
     "Backends": (
+        (
+            "backend.NAME.shared_memory",
+            "A body for which there is no room, or that is longer than a quarter of it, goes through the socket; 0: all do",
+        ),
+        (
+            "keyway.backend.segment.LARGE | Bytes of a body from which on it goes through shared memory",
+            "Shorter ones go through the socket",
+        ),
         ("backend.NAME.threads", "Further calls of the client wait in its host"),
         (
             "backend.NAME.start_timeout",

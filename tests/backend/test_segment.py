@@ -67,7 +67,9 @@ def test_a_part_is_taken_as_long_as_somebody_refers_to_what_is_in_it(segment):
 @pytest.mark.parametrize("size", [1, 4096, 5 * 4096 + 1])
 def test_an_odd_size_is_made_of_whole_pages(size):
     segment = Segment(size)
-    room = segment.take(1).room
+    part = segment.take(1)
+    assert part is not None
+    room = part.room
     assert room % mmap.PAGESIZE == 0
     assert room > 0
     assert os.fstat(segment.descriptor).st_size == room * PARTS
