@@ -55,12 +55,18 @@ def test_a_body_that_is_too_large_gets_none(segment):
 
 def test_a_part_is_taken_as_long_as_somebody_refers_to_what_is_in_it(segment):
     parts = [segment.take(1) for _ in range(PARTS)]
-    view = parts[0].view[:100]
-    segment.give_back_after(parts[0], view)
-    queue = [view]
+    parts[0].view[:3] = b"abc"
+    view = segment.until_sent(parts[0], 3)
+    # As transports do with what they could not send at once.
+    left = memoryview(view)[1:]
+    again = left[1:]
+    assert bytes(view) == b"abc"
     del view
     assert segment.take(1) is None
-    queue.clear()
+    del left
+    assert segment.take(1) is None
+    assert bytes(again) == b"c"
+    del again
     assert segment.take(1) is parts[0]
 
 

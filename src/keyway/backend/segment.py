@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import mmap
 import os
@@ -26,14 +27,14 @@ class Part:
         view: The memory.
         offset: Where it is in the segment, in bytes.
         room: Its length in bytes.
-        sent: What sees that the reply's body has been sent.
+        sent: Sees that the reply's body has been sent.
     """
 
     def __init__(self, view: memoryview, offset: int) -> None:
         self.view: Final = view
         self.offset: Final = offset
         self.room: Final = len(view)
-        self.sent: weakref.ref[memoryview] | None = None
+        self.sent: weakref.ref[ctypes.Array[ctypes.c_char]] | None = None
 
 
 class Segment:
@@ -58,11 +59,13 @@ class Segment:
             os.ftruncate(self.descriptor, room * PARTS)
             fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
             # It is unmapped when nothing refers to it any more, also not what is still on its way to a client.
-            self._memory = memory = memoryview(mmap.mmap(self.descriptor, room * PARTS))
+            self._map = mmap.mmap(self.descriptor, room * PARTS)
         except BaseException:
             self.hand_over()
             raise
         self._room = room
+        self._array = ctypes.c_char * room
+        self._memory = memory = memoryview(self._map)
         self._free = [Part(memory[at : at + room], at) for at in range(0, room * PARTS, room)]
 
     def hand_over(self) -> None:
@@ -92,11 +95,18 @@ class Segment:
         """Say that a part is not used any more."""
         self._free.append(part)
 
-    def give_back_after(self, part: Part, view: memoryview) -> None:
-        """Say that a part is only used until nobody refers to a view of it any more.
+    def until_sent(self, part: Part, length: int) -> memoryview:
+        """Return what is in a part, which is given back when nobody refers to the view any more, or to one that was made from it.
 
         Args:
             part: The part.
-            view: The view, which somebody sends.
+            length: Bytes of it.
         """
-        part.sent = weakref.ref(view, lambda _: self._free.append(part))
+        # A transport may keep a view of its own of what it has not sent. All of them refer to this, whoever made them.
+        memory = self._array.from_buffer(self._map, part.offset)
+        part.sent = weakref.ref(memory, lambda _: self._was_sent(part))
+        return memoryview(memory).cast("B")[:length]
+
+    def _was_sent(self, part: Part) -> None:
+        part.sent = None
+        self._free.append(part)

@@ -83,6 +83,4 @@ class Loans:
         if length is None:
             segment.give_back(part)
             return reply, body
-        view = part.view[:length]
-        segment.give_back_after(part, view)
-        return (length, reply[1], reply[2] & ~Flags.SHARED, *reply[3:]), view
+        return (length, reply[1], reply[2] & ~Flags.SHARED, *reply[3:]), segment.until_sent(part, length)
