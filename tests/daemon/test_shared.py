@@ -227,12 +227,15 @@ def test_a_client_can_not_say_that_a_body_is_somewhere(client):
     assert client.receive().header.rv == RV.CKR_ARGUMENTS_BAD
 
 
-def test_an_id_that_is_used_twice_ends_the_connection(client):
+def test_an_id_that_is_used_twice_ends_the_connection(served, client):
     call = call_named("C_Digest")
     _, body = encode_request(call, (data_of(LARGE), Room(32, True)))
     frame = HEADER.pack(len(body), call.number, 0, 900, 1, 0) + body
+    pid = host(served)
+    os.kill(pid, signal.SIGSTOP)  # So that the first is not answered before the second comes.
     client.socket.sendall(frame + frame)
     assert client.is_closed()
+    os.kill(pid, signal.SIGCONT)
 
 
 def test_without_shared_memory(start, home):
