@@ -15,6 +15,7 @@ from tests.daemon.harness import RunningDaemon, softhsm, until
 from tests.daemon.pool import tokens
 from tests.daemon.pool.app import App
 from tests.daemon.raw import RawClient
+from tests.daemon.test_trace import Tracer
 from tests.daemon.tokens import login, make, open_session, slot_of
 from tests.front.client import MessageClient
 from tests.front.conftest import listener
@@ -209,6 +210,24 @@ def test_a_host_that_is_killed_while_a_body_comes(served, client):
     until(lambda: served.events("module host ended"), "the daemon knows")
     client.socket.sendall(frame[-1:])
     assert client.receive().header.rv == RV.CKR_DEVICE_REMOVED
+
+
+def test_somebody_begins_to_watch_while_a_reply_is_waited_for(served, client):
+    key = new_key(client)
+    data = data_of(PART // 2)
+    client.good("C_EncryptInit", ECB, key, target=1)
+    pid = host(served)
+    os.kill(pid, signal.SIGSTOP)
+    client.send_call("C_Encrypt", data, Room(len(data), True), target=1)
+    until(lambda: newest(served)["in_flight"], "the daemon has passed it on")
+    with Tracer(served.socket) as tracer:
+        os.kill(pid, signal.SIGCONT)
+        frame = client.receive()
+        (result,) = decode_reply(call_named("C_Encrypt"), frame.body)
+        assert isinstance(result, Output)
+        assert result.data == encrypted(data)
+        digest(client, data)
+        tracer.until("C_Digest")
 
 
 def test_a_client_that_goes_while_a_body_comes(served, client):
