@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Daemon", "Gateway", "gateway"]
+__all__ = ["SERVER_NAME", "Daemon", "Gateway", "gateway", "tls_variables"]
 
 START_DEADLINE: Final = 10.0  # seconds that the daemon may take to listen
 SERVER_NAME: Final = "gateway.bench"
@@ -82,13 +82,15 @@ class Daemon:
         ready_at: When it was seen to listen, by the monotonic clock, in nanoseconds.
     """
 
-    def __init__(self, directory: Path, config: str) -> None:
+    def __init__(self, directory: Path, config: str, variables: Mapping[str, str] | None = None) -> None:
         """Write the configuration.
 
         Args:
             directory: Where configuration and log go.
             config: The configuration.
+            variables: What its environment needs in addition.
         """
+        self._environment = {**os.environ, **(variables or {})}
         self.ready_at = 0
         self._config = directory / "keyway.toml"
         self._log = directory / "log"
@@ -103,7 +105,7 @@ class Daemon:
         """Start it, and wait until it listens. Return why it does not; empty if it does."""
         command = [sys.executable, "-m", "keyway.cli", "serve", "-c", str(self._config)]
         with self._log.open("wb") as out:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=out)
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=out, env=self._environment)
         deadline = time.monotonic() + START_DEADLINE
         while self._process.poll() is None and time.monotonic() < deadline:
             if self.events("ready"):
@@ -180,10 +182,15 @@ def gateway(module: Path, directory: Path) -> Iterator[Gateway | str]:
             return
         listening = [event["address"] for event in daemon.events("listening")]
         tls = next(address.removeprefix("tls://") for address in listening if address.startswith("tls://"))
-        yield Gateway(daemon.pid, directory / "front.sock", tls, _variables(directory))
+        yield Gateway(daemon.pid, directory / "front.sock", tls, tls_variables(directory))
 
 
-def _variables(directory: Path) -> dict[str, str]:
+def tls_variables(directory: Path) -> dict[str, str]:
+    """Return what libkeyway.so needs in its environment to trust this daemon, and to be trusted.
+
+    Args:
+        directory: Where its files are.
+    """
     return {
         "KEYWAY_CA": str(directory / "ca.pem"),
         "KEYWAY_CERTIFICATE": str(directory / "client.pem"),

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from failover import Outcome
-from measure import Figure, sample
+from measure import Figure, rates_in_turn
 from pools import pooled
 from subjects import PLAIN, Environment
 
@@ -49,21 +49,15 @@ def hosted(environment: Environment, directory: Path, load: Path) -> Outcome:
         load: The compiled load generator.
 
     Raises:
-        RuntimeError: A daemon does not come up.
+        RuntimeError: A daemon does not come up, or a signature failed.
     """
     ways: Mapping[str, str] = {"": "", GUARDED: _POLICY, AUDITED: _POLICY + _AUDIT.format(directory=directory)}
-    rates: dict[str, list[float]] = {name: [] for name in ways}
     with ExitStack() as stack:
-        daemons = {
-            name: stack.enter_context(pooled(PLAIN, environment, directory, more=more)) for name, more in ways.items()
+        subjects = {
+            name: stack.enter_context(pooled(PLAIN, environment, directory, more=more)).subject
+            for name, more in ways.items()
         }
-        for turn in range(ROUNDS):
-            order = [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]
-            for name in order:
-                taken = sample(_FIGURE, daemons[name].subject, environment, load, SECONDS)
-                if taken.errors:
-                    raise RuntimeError(f"{taken.errors} signatures failed")
-                rates[name].append(taken.rate)
+        rates = rates_in_turn(_FIGURE, subjects, environment, load, ROUNDS, SECONDS)
     ratios = {
         name: [rate / plain for rate, plain in zip(rates[name], rates[""], strict=True)] for name in (GUARDED, AUDITED)
     }

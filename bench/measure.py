@@ -15,7 +15,18 @@ from typing import Any
 from count_frames import counting
 from subjects import COUNTING, DIRECT, KEYWAY, P11KIT, Environment, Subject
 
-__all__ = ["Cost", "Figure", "Sample", "Traffic", "build_load", "count_traffic", "prepare", "sample", "sample_of"]
+__all__ = [
+    "Cost",
+    "Figure",
+    "Sample",
+    "Traffic",
+    "build_load",
+    "count_traffic",
+    "prepare",
+    "rates_in_turn",
+    "sample",
+    "sample_of",
+]
 
 HERE = Path(__file__).resolve().parent
 CALL_DEADLINE = 120.0  # seconds that one sample may take before it counts as failed
@@ -159,6 +170,33 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
     if figure.pause_us and taken.median_us > 0:
         return replace(taken, rate=1e6 / taken.median_us)
     return taken
+
+
+def rates_in_turn(
+    figure: Figure, ways: Mapping[str, Subject], environment: Environment, load: Path, rounds: int, seconds: float
+) -> dict[str, list[float]]:
+    """Return the rates of some ways to the token, one of each round, which begins with another way each time.
+
+    Args:
+        figure: What to measure.
+        ways: The ways, by what they are called.
+        environment: Token and PIN.
+        load: The compiled load generator.
+        rounds: How many.
+        seconds: Length of a slice.
+
+    Raises:
+        RuntimeError: An operation failed.
+    """
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds):
+        shift = turn % len(ways)
+        for name in [*ways][shift:] + [*ways][:shift]:
+            taken = sample(figure, ways[name], environment, load, seconds)
+            if taken.errors:
+                raise RuntimeError(f"{taken.errors} operations failed")
+            rates[name].append(taken.rate)
+    return rates
 
 
 def sample_of(answer: Mapping[str, Any], server: Cost = NOTHING) -> Sample:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +78,13 @@ class Pooled:
 
 @contextlib.contextmanager
 def pooled(
-    name: str, environment: Environment, directory: Path, policy: str = "balance", more: str = "", backend: str = ""
+    name: str,
+    environment: Environment,
+    directory: Path,
+    policy: str = "balance",
+    more: str = "",
+    backend: str = "",
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Pooled]:
     """Run a daemon over copies of the token as it is now.
 
@@ -89,6 +95,7 @@ def pooled(
         policy: The pool's policy.
         more: More sections of the configuration.
         backend: More options of the backends.
+        variables: What the daemon's environment needs in addition.
 
     Raises:
         RuntimeError: The daemon does not come up.
@@ -106,7 +113,7 @@ def pooled(
     else:
         uris = [f'"pkcs11:token={environment.token}?backend={member}"' for member in names]
         config += f'[token.{LABEL}]\nmembers = [{", ".join(uris)}]\npolicy = "{policy}"\n'
-    with contextlib.closing(Daemon(home, config + more)) as daemon:
+    with contextlib.closing(Daemon(home, config + more, variables)) as daemon:
         if why := daemon.start():
             raise RuntimeError(why)
         subject = Subject(

@@ -49,6 +49,7 @@ from subjects import (
     p11kit_server,
     subjects,
 )
+from transports import EVENTS as TRANSPORTS
 
 BUILD = Path("build/bench")
 ROUNDS = 5
@@ -178,7 +179,15 @@ def ike_sa(name: str) -> Callable[[Environment, Path, Path], Outcome]:
     return lambda environment, directory, _: set_up(environment, directory, IKE[name])
 
 
-EVENTS = {**{name: ike_sa(name) for name in IKE}, CSRS: csrs, HOSTED: hosted, **PAYLOADS, **FLOODS, **FAILURES}
+EVENTS = {
+    **{name: ike_sa(name) for name in IKE},
+    CSRS: csrs,
+    HOSTED: hosted,
+    **PAYLOADS,
+    **TRANSPORTS,
+    **FLOODS,
+    **FAILURES,
+}
 """What is measured in ways of its own, by the name of the figure."""
 
 
