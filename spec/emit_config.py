@@ -12,7 +12,7 @@ import model
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
-from keyway.address import Address, Tcp, Tls
+from keyway.address import Address, Gss, Tcp, Tls
 from keyway.config import options
 from keyway.config.expectations import ExpectationOptions
 
@@ -27,7 +27,7 @@ TYPES: dict[Any, str] = {
     Address: "address",
     Address | None: "address",
     Tcp | None: "address",
-    Tls: "address",
+    Tls | Gss: "address",
     tuple[Path, ...]: "list of absolute paths",
     tuple[str, ...]: "list of strings",
     tuple[str, ...] | None: "list of strings",

@@ -106,7 +106,7 @@ def test_the_only_backend_need_not_be_named():
     ("text", "problem"),
     [
         ("", r":1: backend: at least one \[backend.NAME\]"),
-        ("[backend.s]\n", r":1: backend.s: one of module, command, address, offered is needed"),
+        ("[backend.s]\n", r":1: backend.s: one of module, command, address, offered, offered_principal is needed"),
         ("\n[backend.s]\nmodule = 1\n", r":3: backend.s.module: must be a path"),
         ('[backend.s]\nmodule = "relative.so"\n', r":2: backend.s.module: must be an absolute path"),
         (
@@ -192,8 +192,18 @@ def test_the_only_backend_need_not_be_named():
         ('[backend.s]\nmodule = "/m"\nkerberos = true\n', r":3: backend.s.kerberos: is for a gss or tls"),
         (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["x"]\n', r":5: listener.l.tokens: no PKCS #11 URI"),
         (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["pkcs11:object=a"]\n', r":5: .*names an object"),
-        (f'{MODULE}[offer.o]\nto = "tcp://127.0.0.1:1"\n', r":4: offer.o.to: must be tls://host:port"),
+        (f'{MODULE}[offer.o]\nto = "tcp://127.0.0.1:1"\n', r":4: offer.o.to: must be tls://host:port or gss"),
         (f'{MODULE}[offer.o]\nto = "tls://gw:1"\n', r":3: offer.o: certificate is missing"),
+        (f'{MODULE}[offer.o]\nto = "tls://gw:1"\nkerberos = true\n', r":3: offer.o: ca is missing"),
+        (f'{MODULE}[offer.o]\nto = "gss://gw:1"\nca = "/ca"\n', r":5: offer.o.ca: is for TLS only"),
+        (f'{MODULE}[offer.o]\nto = "tls://gw:1"\nkeytab = "/k"\n', r":5: offer.o.keytab: is for Kerberos only"),
+        ('[backend.s]\noffered = "a"\noffered_principal = "a@R"\n', r":1: .* not offered and offered_principal"),
+        ('[backend.s]\noffered_principal = "a"\n', r":2: backend.s.offered_principal: must be a principal with"),
+        ('[backend.s]\noffered_principal = "a@"\n', r":2: backend.s.offered_principal: must be a principal with"),
+        (
+            '[backend.s]\noffered_principal = "a@R"\n[backend.t]\noffered_principal = "a@R"\n',
+            r":4: backend.t.offered_principal: a@R offers to backend.s already",
+        ),
         ("a = \n", r"not TOML: .*line 1"),
     ],
 )

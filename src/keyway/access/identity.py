@@ -23,7 +23,7 @@ class Evidence:
         emails: Its email addresses.
         subject: Its subject, as in RFC 4514.
         principal: Kerberos principal.
-        offer: Name of the gateway at the other end of a reverse connection.
+        offer: Name of the offer that it came by; empty if it came by none.
     """
 
     transport: str
@@ -66,7 +66,7 @@ class IdentityRule:
         subjects: Subjects, exactly.
         principals: Kerberos principals, exactly.
         listeners: Names of listeners.
-        offers: Names of gateways.
+        offers: Names of offers.
     """
 
     name: str

@@ -31,7 +31,7 @@ class OfferedSource:
         """Start without streams.
 
         Args:
-            offerer: The name in the certificate of the gateway that may offer.
+            offerer: The name in the certificate of the gateway that may offer, or its principal.
             answer: Seconds that it has to answer on a stream that is taken.
         """
         self.kind = Connection.kind

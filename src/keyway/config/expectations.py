@@ -57,7 +57,7 @@ class ExpectationOptions:
     email: tuple[str, ...] = option("Evidence: email addresses of the certificate.", ())
     subject: str = option("Evidence: subject of the certificate.", "")
     principal: str = option("Evidence: Kerberos principal.", "")
-    offer: str = option("Evidence: name of the gateway that offered the connection.", "")
+    offer: str = option("Evidence: name of the [offer.NAME] section.", "")
     call: str = option("The call. Empty: only the identity is asked for.", "")
     token: str = option("The token: a PKCS #11 URI, or the name of a section [token.NAME].", "pkcs11:")
     mechanism: str = option("The mechanism.", "")

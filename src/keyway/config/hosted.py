@@ -73,7 +73,7 @@ class IdentityOptions:
     listener: tuple[str, ...] | None = option(
         "Names of [listener.NAME] sections that the client comes in by. An empty one is that of [listen].", None
     )
-    offer: tuple[str, ...] | None = option("Names in certificates of gateways that have offered the connection.", None)
+    offer: tuple[str, ...] | None = option("Names of [offer.NAME] sections that the client comes by.", None)
     anyone: bool = option("Whether everybody is meant; then there are no conditions.", False)
     roles: tuple[str, ...] = option("Names of the [role.NAME] sections. What one of them allows as a whole is allowed.")
 

@@ -67,8 +67,8 @@ class KerberosOptions:
         "",
     )
     keytab: Path | None = option(
-        "Kerberos: keytab with this end's key. Without it: that of the system (KRB5_KTNAME) where clients come in; for a backend, the ticket of the user "
-        "that runs the gateway (KRB5CCNAME).",
+        "Kerberos: keytab with this end's key. Without it: that of the system (KRB5_KTNAME) where clients come in; for a backend or an offer, the ticket of "
+        "the user that runs the gateway (KRB5CCNAME).",
         None,
     )
 
@@ -181,7 +181,7 @@ class SandboxOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions(TlsOptions, KerberosOptions):
-    """What answers the calls: a vendor's module, loaded by module hosts, or something elsewhere. Give one of module, command, address, offered."""
+    """What answers the calls: a vendor's module, loaded by module hosts, or something elsewhere. Give one of module, command, address, offered, offered_principal."""
 
     module: Path | None = option("Path of the module, a shared library.", None)
     command: tuple[str, ...] = option(
@@ -195,6 +195,9 @@ class BackendOptions(TlsOptions, KerberosOptions):
     )
     offered: str = option(
         "Name in the certificate of a gateway that offers its tokens on a listener with protocol = offer.", ""
+    )
+    offered_principal: str = option(
+        "Kerberos principal of such a gateway, with its realm: pkcs11/site-3.example.org@EXAMPLE.ORG.", ""
     )
     protocol: str = option(
         "What command or address speaks: p11-kit (p11-kit remote, p11-kit server) or keyway (another gateway). Empty: p11-kit for a command, "
@@ -373,12 +376,17 @@ class TokenOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfferOptions(EntranceOptions):
+class OfferOptions(EntranceOptions, KerberosOptions):
     """A gateway elsewhere to which this one connects, to offer its tokens there: for a gateway that can't be reached from outside."""
 
-    to: Tls = option("Address of a listener with protocol = offer there: tls://host:port.")
-    server_name: str = option("Name that the certificate there must have. Empty: the host of the address.", "")
+    to: Tls | Gss = option("Address of a listener with protocol = offer there: tls://host:port or gss://host:port.")
+    server_name: str = option("TLS: name that the certificate there must have. Empty: the host of the address.", "")
     spares: int = option("How many connections wait there for clients.", 2, at_least=1, at_most=64)
+
+    @property
+    def speaks_kerberos(self) -> bool:
+        """Whether a ticket is shown there."""
+        return self.kerberos or isinstance(self.to, Gss)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from keyway.address import Address, Tcp, Tls
+from keyway.address import Address, Gss, Tcp, Tls
 from keyway.address import parse as parse_address
 from keyway.config.lines import line_of
 
@@ -48,9 +48,9 @@ def _tcp(text: str) -> Tcp:
     return address
 
 
-def _tls(text: str) -> Tls:
-    if not isinstance(address := parse_address(text), Tls):
-        raise ValueError("must be tls://host:port")
+def _tls_or_gss(text: str) -> Tls | Gss:
+    if not isinstance(address := parse_address(text), Tls | Gss):
+        raise ValueError("must be tls://host:port or gss://host:port")
     return address
 
 
@@ -89,7 +89,7 @@ KINDS: Final[Mapping[Any, _Kind]] = {
     Address: _ADDRESS,
     Address | None: _ADDRESS,
     Tcp | None: _Kind("an address (a string)", _is_text, _tcp),
-    Tls: _Kind("an address (a string)", _is_text, _tls),
+    Tls | Gss: _Kind("an address (a string)", _is_text, _tls_or_gss),
     tuple[str, ...]: _Kind("a list of strings", _is_list_of(str), tuple),
     tuple[str, ...] | None: _Kind("a list of strings", _is_list_of(str), _some),
     tuple[int | str, ...] | None: _Kind("a list of names and numbers", _is_list_of(int, str), _some),

@@ -27,7 +27,7 @@ from keyway.config.uris import key_uri, token_uri
 __all__ = ["completed"]
 
 MODULE_SPARES: Final = 2
-_SOURCES: Final = ("module", "command", "address", "offered")
+_SOURCES: Final = ("module", "command", "address", "offered", "offered_principal")
 _MODULE_ONLY: Final = ("threads", "start", "warm_up", "os_locking", "shared_memory", "sandbox")
 _WRITE_PROTECTED: Final = "write-protected"
 """The attribute of p11-kit's that a URI in `tokens` may have in its query."""
@@ -64,8 +64,12 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
         wrong((*path, "address"), "TLS needs certificate and key")
     if speaks_tls and listener.ca is None and listener.client_certificates != "none":
         wrong((*path, "client_certificates"), 'needs ca, the file with the CAs that they may come from; or "none"')
-    if listener.protocol == "offer" and not (speaks_tls and listener.client_certificates == "required"):
-        wrong((*path, "protocol"), "offer needs TLS with client certificates: the certificate tells who offers")
+    knows_peers = listener.speaks_kerberos or (speaks_tls and listener.client_certificates == "required")
+    if listener.protocol == "offer" and not knows_peers:
+        wrong(
+            (*path, "protocol"),
+            "offer needs TLS with client certificates, or Kerberos: the certificate or the ticket tells who offers",
+        )
     _check_filter(listener, path, wrong)
 
 
@@ -89,18 +93,31 @@ def _check_filter(options: EntranceOptions, path: tuple[str, ...], wrong: Wrong)
 
 
 def _check_offered(config: Config, wrong: Wrong) -> None:
-    names: dict[str, str] = {}
+    for key in ("offered", "offered_principal"):
+        names: dict[str, str] = {}
+        for name, backend in config.backends.items():
+            offerer = getattr(backend, key)
+            if offerer and names.setdefault(offerer, name) != name:
+                wrong(("backend", name, key), f"{offerer} offers to backend.{names[offerer]} already")
     for name, backend in config.backends.items():
-        if backend.offered and names.setdefault(backend.offered, name) != name:
-            wrong(("backend", name, "offered"), f"{backend.offered} offers to backend.{names[backend.offered]} already")
+        if backend.offered_principal and not _is_principal(backend.offered_principal):
+            wrong(("backend", name, "offered_principal"), "must be a principal with its realm: name@REALM")
+
+
+def _is_principal(text: str) -> bool:
+    name, _, realm = text.rpartition("@")
+    return bool(name and realm)
 
 
 def _check_offer(offer: OfferOptions, path: tuple[str, ...], wrong: Wrong) -> None:
     _check_filter(offer, path, wrong)
-    _check_files(offer, path, wrong, has_tls=True)
-    for name in ("certificate", "ca"):
-        if getattr(offer, name) is None:
-            wrong(path, f"{name} is missing")
+    has_tls = isinstance(offer.to, Tls)
+    _check_files(offer, path, wrong, has_tls=has_tls)
+    _check_kerberos(offer, offer.to, path, wrong)
+    if has_tls and offer.ca is None:
+        wrong(path, "ca is missing")
+    if has_tls and offer.certificate is None and not offer.kerberos:
+        wrong(path, "certificate is missing; or say kerberos = true")
 
 
 def _check_metrics(metrics: MetricsOptions, path: tuple[str, ...], wrong: Wrong) -> None:

@@ -148,4 +148,6 @@ class Backend:
 
 def _source(options: BackendOptions) -> str:
     """Return what a backend is, in the words of its section."""
-    return shlex.join(options.command) or str(options.module or options.address or options.offered)
+    return shlex.join(options.command) or str(
+        options.module or options.address or options.offered or options.offered_principal
+    )

@@ -22,12 +22,12 @@ from keyway.transport.accept import accept
 from keyway.transport.errors import AcceptError, AddressError, KerberosError, TlsError
 from keyway.transport.kerberos import Acceptor
 from keyway.transport.listen import bound_address, listen
-from keyway.transport.peer import Peer, address_text, peer_of
+from keyway.transport.peer import Peer, address_text, peer_behind
 from keyway.transport.tls import Credentials
 from keyway.transport.unix import permit
 
 if TYPE_CHECKING:
-    from keyway.config import ListenerOptions
+    from keyway.config import BackendOptions, ListenerOptions
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
     from keyway.daemon.view import View
@@ -233,14 +233,13 @@ class Listener:
 
     def _keep(self, transport: asyncio.Transport, greeting: Greeting) -> None:
         """Give an offered stream to the backend that waits for it."""
-        try:
-            peer = peer_of(transport.get_extra_info("socket"), transport.get_extra_info("peercert") or {})
-        except OSError:
+        peer = peer_behind(transport)
+        if peer is None:
             return  # It is gone.
         for name, backend in self._daemon.backends.items():
             source = backend.source
-            if isinstance(source, OfferedSource) and backend.options.offered in peer.names:
-                stream = Stream(name, f"{peer.certificate} at {peer.address}", transport)
+            if isinstance(source, OfferedSource) and _may_offer(peer, backend.options):
+                stream = Stream(name, f"{peer.principal or peer.certificate} at {peer.address}", transport)
                 greeting.serve(stream)
                 if source.add(stream, greeting):
                     backend.stock.end_pause()
@@ -249,7 +248,9 @@ class Listener:
                     self._refuse(peer, "enough streams wait already")
                     transport.abort()
                 return
-        self._refuse(peer, f"no backend has offered = {' or '.join(peer.names) or 'its name'}")
+        known = [f"offered = {name}" for name in peer.names]
+        known += [f"offered_principal = {peer.principal}"] if peer.principal else []
+        self._refuse(peer, f"no backend has {' or '.join(known) or 'offered = its name'}")
         transport.abort()
 
     def _refuse(self, peer: Peer, reason: str) -> None:
@@ -257,6 +258,13 @@ class Listener:
 
     def _report(self, what: str) -> None:
         event(logging.WARNING, "TLS files", listener=self.name, what=what)
+
+
+def _may_offer(peer: Peer, options: BackendOptions) -> bool:
+    """Tell whether a gateway may offer to a backend. Names in certificates and principals are never taken for one another."""
+    if options.offered_principal:
+        return peer.principal == options.offered_principal
+    return options.offered in peer.names
 
 
 def _check_inherited(listener: socket.socket, options: ListenerOptions) -> None:

@@ -9,11 +9,13 @@ import random
 import ssl
 from typing import TYPE_CHECKING, Final
 
+from keyway.address import Tls
 from keyway.backend.greeting import describe_error
 from keyway.daemon.client import ClientConnection
 from keyway.observe.log import event
 from keyway.transport.connect import connect
-from keyway.transport.errors import AddressError, ConnectError, TlsError
+from keyway.transport.errors import AddressError, ConnectError, KerberosError, TlsError
+from keyway.transport.kerberos import Initiator
 from keyway.transport.tls import Credentials, describe_refusal
 
 if TYPE_CHECKING:
@@ -68,9 +70,14 @@ class Offer:
         self._error = ""
         self._is_up = False
         self._is_closed = False
+        self._credentials: Credentials | None = None
+        self._kerberos: Initiator | None = None
         try:
-            self._credentials = Credentials(options, is_server=False, report=self._report)
-        except TlsError as error:
+            if isinstance(options.to, Tls):
+                self._credentials = Credentials(options, is_server=False, report=self._report)
+            if options.speaks_kerberos:
+                self._kerberos = Initiator(options.service, options.to.host, options.keytab)
+        except (TlsError, KerberosError) as error:
             raise AddressError(f"{options.to}: {error}") from error
 
     async def run(self) -> None:
@@ -116,6 +123,7 @@ class Offer:
                 lambda: OfferedConnection(self._daemon, self),
                 credentials=self._credentials,
                 server_name=options.server_name,
+                kerberos=self._kerberos,
                 seconds=DIAL_TIME,
             )
         except ConnectError as error:
@@ -138,7 +146,8 @@ class Offer:
         if isinstance(error, ssl.SSLError):
             return describe_refusal(error)
         if not self._is_up:
-            return "it closes the connection: does one of its backends have offered = the name in our certificate?"
+            wanted = "offered_principal = our principal" if self._kerberos else "offered = the name in our certificate"
+            return f"it closes the connection: does one of its backends have {wanted}?"
         return f"the connection broke: {describe_error(error)}" if error is not None else "it closed the connection"
 
     def _works(self) -> None:

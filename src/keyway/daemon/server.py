@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import resource
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from keyway.daemon.trace import Tracing
 from keyway.daemon.view import View
 from keyway.observe.log import event
 from keyway.observe.metrics import Counters
-from keyway.transport.peer import Peer, peer_of
+from keyway.transport.peer import Peer, peer_behind
 
 if TYPE_CHECKING:
     from keyway.daemon.backend import Backend
@@ -255,7 +254,7 @@ class Daemon:
 
     def admit(self, client: Connection, transport: asyncio.Transport) -> Peer | None:
         """Return who has connected; None if the client can't be taken."""
-        peer = _peer_behind(transport)
+        peer = peer_behind(transport)
         if peer is None:
             return None
         entrance = client.entrance
@@ -332,21 +331,6 @@ class Daemon:
 
 def _is_own(peer: Peer) -> bool:
     return peer.uid in (0, os.geteuid())
-
-
-def _peer_behind(transport: asyncio.Transport) -> Peer | None:
-    known: Peer | None = transport.get_extra_info("peer")
-    if known is not None:
-        return known
-    connection: socket.socket | None = transport.get_extra_info("socket")
-    if connection is None:
-        return Peer(transport="stdio")
-    has_tls = transport.get_extra_info("sslcontext") is not None
-    try:
-        certificate = transport.get_extra_info("peercert") or {} if has_tls else None
-        return peer_of(connection, certificate, transport.get_extra_info("principal") or "")
-    except OSError:
-        return None  # It has reset the connection already.
 
 
 def raise_descriptor_limit() -> None:

@@ -72,8 +72,8 @@ def source_of(
         # With TLS 1.3 the handshake is over before the other end has looked at a certificate.
         hint = ": does it accept our certificate?" if isinstance(options.address, Tls) else ""
         return RemoteSource(Connection.kind, where, open_, options.start_timeout, is_p11kit=is_p11kit, hint=hint)
-    if options.offered:
-        return OfferedSource(options.offered)
+    if offerer := options.offered or options.offered_principal:
+        return OfferedSource(offerer)
     assert options.module is not None
     host = HostSettings(
         name=name,

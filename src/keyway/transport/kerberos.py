@@ -92,6 +92,7 @@ class Initiator:
         """
         self._library = _loaded()
         self._service = service or f"{SERVICE}@{host}"
+        self._keytab = keytab
         # The tickets that a keytab was good for are kept for this end alone.
         self._store = (
             {"client_keytab": str(keytab), "ccache": f"MEMORY:keyway-{next(_NUMBERS)}"} if keytab is not None else None
@@ -103,9 +104,7 @@ class Initiator:
 
         def make() -> Any:
             mechanism = library.MechType.kerberos
-            credentials = None
-            if self._store is not None:
-                credentials = library.Credentials(usage="initiate", mechs=[mechanism], store=self._store)
+            credentials = self._credentials() if self._store is not None else None
             return library.SecurityContext(
                 name=_name(library, self._service),
                 creds=credentials,
@@ -115,7 +114,21 @@ class Initiator:
                 channel_bindings=_bindings(library, binding),
             )
 
-        return _Context(library, make, lambda context: str(context.target_name), is_bound=False)
+        # Of a name of the form service@host the realm stays open: the KDC has chosen it, and nobody tells.
+        return _Context(library, make, lambda context: str(context.target_name).removesuffix("@"), is_bound=False)
+
+    def _credentials(self) -> Any:
+        library, keytab = self._library, self._keytab
+        assert keytab is not None
+        try:
+            # The library would say that there is no cache.
+            with keytab.open("rb"):
+                pass
+            return library.Credentials(usage="initiate", mechs=[library.MechType.kerberos], store=self._store)
+        except OSError as error:
+            raise GssError(f"{keytab}: {error.strerror}") from error
+        except library.exceptions.GSSError as error:
+            raise GssError(f"no ticket with the key in {keytab}: {_reason(error)}") from error
 
 
 class _Context:

@@ -1,5 +1,6 @@
 """Who is at the other end of a connection."""
 
+import asyncio
 import ctypes
 import errno
 import re
@@ -11,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["Peer", "address_text", "certificate_names", "distinguished_name", "has_hung_up", "peer_of"]
+__all__ = [
+    "Peer",
+    "address_text",
+    "certificate_names",
+    "distinguished_name",
+    "has_hung_up",
+    "peer_behind",
+    "peer_of",
+]
 
 UCRED: Final = struct.Struct("iII")
 """struct ucred of Linux: pid, uid, gid, as they were when the peer connected."""
@@ -52,7 +61,8 @@ class Peer:
         dns: DNS names of the certificate.
         uris: URIs of the certificate, SPIFFE IDs among them.
         emails: Email addresses of the certificate.
-        principal: The Kerberos principal that has shown a ticket, with its realm. Empty without Kerberos.
+        principal: The Kerberos principal that has shown a ticket, with its realm. For a connection that was made from here, that of the service which has
+            answered, with a realm only if it was asked for with one. Empty without Kerberos.
     """
 
     transport: str
@@ -89,6 +99,26 @@ class Peer:
             **{name: number for name, number in numbers.items() if number is not None},
             **{name: text for name, text in known.items() if text},
         }
+
+
+def peer_behind(transport: asyncio.Transport) -> Peer | None:
+    """Return who is at the other end of a transport; None if it is gone already.
+
+    Args:
+        transport: The transport, after the handshakes.
+    """
+    known: Peer | None = transport.get_extra_info("peer")
+    if known is not None:
+        return known
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if connection is None:
+        return Peer(transport="stdio")
+    has_tls = transport.get_extra_info("sslcontext") is not None
+    try:
+        certificate = transport.get_extra_info("peercert") or {} if has_tls else None
+        return peer_of(connection, certificate, transport.get_extra_info("principal") or "")
+    except OSError:
+        return None  # It has reset the connection already.
 
 
 def peer_of(connection: socket.socket, certificate: Mapping[str, Any] | None = None, principal: str = "") -> Peer:
