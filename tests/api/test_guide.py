@@ -65,11 +65,14 @@ def test_python(api, daemon, ca, capsys):
 
 
 def test_sections():
-    first, *others = blocks("toml")
+    first, bearers, tickets, pins = blocks("toml")
     assert not parse(first).tokens
-    config = parse("".join(others), serves=False)
+    config = parse(bearers + pins, serves=False)
     assert config.api is not None
     assert config.api_pins["edge"].callers == ("ansible",)
+    config = parse(tickets, serves=False)
+    assert config.api is not None
+    assert config.api.kerberos
 
 
 def test_what_is_said_of_python_is_there():

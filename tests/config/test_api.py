@@ -23,6 +23,11 @@ BACKEND = '[backend.a]\nmodule = "/m.so"\n'
         ('anonymous = "all"\nca = "/x"', "api.ca: is for TLS only"),
         ('anonymous = "all"\ncompatible_pin = "x"', "api.compatible_pin: there is no section [api.pin.x]"),
         ('anonymous = "all"\n[api.pin.x]\nfile = "/x"', "api.pin.x: token is missing"),
+        ('anonymous = "all"\nkeytab = "/k"', "api.keytab: is for Kerberos only"),
+        ('anonymous = "all"\nprincipals = ["a@R"]', "api.principals: is for Kerberos only"),
+        ('kerberos = true\nprincipals = ["alice"]', "api.principals: alice: must be a principal with its realm"),
+        ('kerberos = true\nchannel_binding = "optional"', "api.channel_binding: is for TLS only"),
+        ('kerberos = true\nchannel_binding = "none"', "api.channel_binding: must be one of: required, optional"),
         ('anonymous = "some"', "api.anonymous: must be one of: none, compatible, all"),
         ('anonymous = "all"\nport = 1', "api.port: unknown"),
     ],
@@ -56,6 +61,12 @@ def test_pins():
     assert config.api_pins["a"].file == Path("/p")
     assert config.api_pins["b"].callers == ("x",)
     assert config.api_pins["b"].user == "so"
+
+
+def test_tickets_are_enough():
+    config = parse('[api]\nkerberos = true\nkeytab = "/k"\nprincipals = ["alice@R"]\n', serves=False)
+    assert config.api is not None
+    assert (config.api.kerberos, config.api.channel_binding) == (True, "required")
 
 
 @pytest.mark.parametrize("text", ["api = 1", "[api.pin]\nx = 1", "[api]\npin = 1"])

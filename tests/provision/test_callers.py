@@ -1,5 +1,6 @@
 """Who is let in, and what is remembered of whom."""
 
+from base64 import b64encode
 from hashlib import sha256
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.provision.outcome import outcome
 
-from keyway.provision.callers import ANONYMOUS, Evidence, Gate, TokensError, parse_tokens
+from keyway.provision.callers import ANONYMOUS, Evidence, Gate, TokensError, parse_tokens, ticket_in
 from keyway.provision.problems import Problem
 from keyway.provision.remembered import Remembered, idempotency_key
 
@@ -62,6 +63,13 @@ class TestGate:
         assert admitted(Gate(certificates=("moon",)), certificate="moon") == "certificate:moon"
         assert admitted(Gate(certificates=("sun",)), certificate="moon") == "forbidden"
 
+    def test_principal(self):
+        assert admitted(Gate(), principal="alice@R") == "kerberos:alice@R"
+        assert admitted(Gate(), principal="alice@R", certificate="moon") == "kerberos:alice@R"
+        assert admitted(Gate(principals=("alice@R",)), principal="alice@R") == "kerberos:alice@R"
+        assert admitted(Gate("all", principals=("alice@R",)), principal="bob@R", host="localhost") == "forbidden"
+        assert admitted(Gate(principals=("alice@R",)), certificate="alice@R") == "certificate:alice@R"
+
     def test_anonymous(self):
         for mode, v1, compatible in (
             ("none", "unauthenticated", "unauthenticated"),
@@ -84,6 +92,23 @@ class TestGate:
     def test_pages_of_a_browser(self):
         assert admitted(Gate("all"), host="localhost", has_origin=True) == "forbidden"
         assert admitted(Gate("all"), authorization=f"Bearer {TOKEN}", has_origin=True) == "alice"
+
+
+class TestTicket:
+    @given(st.binary(min_size=1))
+    def test_what_is_one(self, token):
+        text = b64encode(token).decode()
+        assert ticket_in(f"Negotiate {text}") == token
+        assert ticket_in(f"NEGOTIATE  {text} ") == token
+
+    @pytest.mark.parametrize("authorization", [None, "", "Bearer YQ==", "Basic YQ==", "YQ==", "Negotiated YQ=="])
+    def test_other_schemes(self, authorization):
+        assert ticket_in(authorization) is None
+
+    @pytest.mark.parametrize("text", ["", " ", "!", "Y", "YQ", "Y Q==", "YQ==,YQ==", "\u00e4", "\udcff"])
+    def test_what_is_none(self, text):
+        _, code = outcome(lambda: ticket_in(f"Negotiate {text}"))
+        assert code == "unauthenticated"
 
 
 class RememberedMachine(RuleBasedStateMachine):

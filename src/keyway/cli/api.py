@@ -13,7 +13,7 @@ from keyway.cli.loop import run_loop
 from keyway.config import Config, ConfigError, ListenOptions, load
 from keyway.daemon.systemd import notify
 from keyway.observe.log import configure
-from keyway.transport.errors import AddressError, TlsError
+from keyway.transport.errors import AddressError, KerberosError, TlsError
 
 __all__ = ["api"]
 
@@ -39,7 +39,7 @@ def api(path: Path) -> None:
 
     try:
         run_loop(_serve(config, os.environ.pop("NOTIFY_SOCKET", "")))
-    except (AddressError, BearersError, TlsError) as error:
+    except (AddressError, BearersError, KerberosError, TlsError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -41,6 +41,7 @@ class Place:
         ca: File with the CAs of the API's certificate.
         certificate: File with a client certificate.
         key: File with its key.
+        kerberos: Whether to show a Kerberos ticket.
     """
 
     socket: str | None
@@ -49,6 +50,7 @@ class Place:
     ca: Path | None
     certificate: Path | None
     key: Path | None
+    kerberos: bool
 
 
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
@@ -65,14 +67,16 @@ def place_options(function: Function) -> Function:
         ca: Path | None,
         certificate: Path | None,
         key_file: Path | None,
+        kerberos: bool,
         **others: Any,
     ) -> Any:
-        return function(place=Place(socket, api, bearer_file, ca, certificate, key_file), **others)
+        return function(place=Place(socket, api, bearer_file, ca, certificate, key_file, kerberos), **others)
 
     wrapped.__doc__ = function.__doc__
     wrapped.__name__ = function.__name__
     wrapped.__click_params__ = getattr(function, "__click_params__", [])  # type: ignore[attr-defined]
     for option in (
+        click.option("--kerberos", is_flag=True, help="Show our Kerberos ticket to --api, in place of a bearer token."),
         click.option("--key-file", type=_FILE, help="With https: file with the private key of --certificate."),
         click.option("--certificate", type=_FILE, help="With https: file with a client certificate."),
         click.option(
@@ -195,10 +199,18 @@ def asking(place: Place) -> Iterator[Client]:
 
     if place.api is not None and place.socket is not None:
         raise click.UsageError("--api and --socket do not go together")
+    if place.kerberos and place.api is None:
+        raise click.UsageError("--kerberos needs --api")
     try:
         if place.api is not None:
-            bearer = _text(place.bearer_file).strip() if place.bearer_file else os.environ.get(BEARER_VARIABLE, "")
-            client = Client(place.api, bearer=bearer, ca=place.ca, certificate=place.certificate, key=place.key)
+            client = Client(
+                place.api,
+                bearer=_bearer(place),
+                ca=place.ca,
+                certificate=place.certificate,
+                key=place.key,
+                kerberos=place.kerberos,
+            )
         else:
             client = Client(f"unix:{unix_socket(place.socket)}")
     except (ValueError, OSError) as error:
@@ -210,6 +222,12 @@ def asking(place: Place) -> Iterator[Client]:
         raise click.ClickException(f"{error} [{error.code}]") from error
     except OSError as error:
         raise click.ClickException(f"{place.api or 'the daemon'}: {error.strerror or error}") from error
+
+
+def _bearer(place: Place) -> str:
+    if place.bearer_file is not None:
+        return _text(place.bearer_file).strip()
+    return "" if place.kerberos else os.environ.get(BEARER_VARIABLE, "")
 
 
 def told(answer: Any, as_json: bool, text: Callable[[Any], str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import ssl
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import urlsplit
 
 from keyway.address import Unix
@@ -15,6 +15,9 @@ from keyway.provision.compatible import Defaults
 from keyway.provision.dispatch import Incoming, make_dispatcher
 from keyway.provision.pins import PinBook
 from keyway.provision.service import Service
+
+if TYPE_CHECKING:
+    from keyway.client.tickets import Tickets
 
 __all__ = ["Carrier", "HttpCarrier", "SocketCarrier"]
 
@@ -39,7 +42,9 @@ class Carrier(Protocol):
 class HttpCarrier:
     """By HTTP, to `keyway api`."""
 
-    def __init__(self, url: str, bearer: str, tls: ssl.SSLContext | None, timeout: float) -> None:
+    def __init__(
+        self, url: str, bearer: str, tls: ssl.SSLContext | None, timeout: float, *, kerberos: bool = False
+    ) -> None:
         """Describe it; it connects when there is a request.
 
         Args:
@@ -47,9 +52,10 @@ class HttpCarrier:
             bearer: The caller's bearer token; empty for none.
             tls: For https.
             timeout: Seconds that connecting, and each wait for data, may take.
+            kerberos: Whether the caller shows a Kerberos ticket with each request, in place of a bearer token.
 
         Raises:
-            ValueError: The URL is none.
+            ValueError: The URL is none, or the library for Kerberos is missing.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path not in ("", "/") or parts.query:
@@ -59,6 +65,11 @@ class HttpCarrier:
         self._tls = tls
         self._timeout = timeout
         self._headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        self._tickets: Tickets | None = None
+        if kerberos:
+            from keyway.client.tickets import Tickets  # What it needs is optional.
+
+            self._tickets = Tickets("", parts.hostname)
         self._connection: http.client.HTTPConnection | None = None
 
     def carry(self, request: Incoming) -> tuple[int, bytes]:
@@ -72,8 +83,15 @@ class HttpCarrier:
     def _exchange(self, request: Incoming) -> tuple[int, bytes]:
         connection = self._connection or self._connect()
         self._connection = connection
+        headers = {**request.headers, **self._headers}
+        proof = None
         try:
-            connection.request(request.method, request.path, request.body or None, {**request.headers, **self._headers})
+            if self._tickets is not None:
+                if connection.sock is None:
+                    connection.connect()
+                proof = self._tickets.show(connection.sock)
+                headers["Authorization"] = proof.header
+            connection.request(request.method, request.path, request.body or None, headers)
             response = connection.getresponse()
             body = response.read(MAX_ANSWER)
         except http.client.BadStatusLine:
@@ -86,6 +104,9 @@ class HttpCarrier:
             raise
         if response.will_close:
             self.close()
+        # Who refuses may not have looked at the ticket.
+        if proof is not None and response.status < http.HTTPStatus.BAD_REQUEST:
+            proof.check(response.getheader("WWW-Authenticate"))
         return response.status, body
 
     def _connect(self) -> http.client.HTTPConnection:

@@ -50,6 +50,7 @@ class Client:
         ca: Path | str | None = None,
         certificate: Path | str | None = None,
         key: Path | str | None = None,
+        kerberos: bool = False,
         timeout: float = 300.0,
     ) -> None:
         """Describe where the gateway is; it is connected to when something is asked for.
@@ -60,10 +61,11 @@ class Client:
             ca: File with the CAs that the server's certificate may come from, for https. None: those of the system.
             certificate: File with a client certificate, for https.
             key: File with its private key.
+            kerberos: Whether to show a Kerberos ticket for HTTP at the host with each request, for HTTP. The server then has to prove who it is.
             timeout: Seconds that an answer may take, for HTTP. Making a large RSA key may take minutes.
 
         Raises:
-            ValueError: It is no address.
+            ValueError: It is no address, or bearer and kerberos are both there, or the library for Kerberos is missing.
             OSError: A file can't be read.
         """
         self._carrier: Carrier
@@ -73,7 +75,9 @@ class Client:
                 tls = ssl.create_default_context(cafile=None if ca is None else str(ca))
                 if certificate is not None:
                     tls.load_cert_chain(certificate, key)
-            self._carrier = HttpCarrier(address, bearer, tls, timeout)
+            if bearer and kerberos:
+                raise ValueError("a bearer token and a Kerberos ticket do not go together")
+            self._carrier = HttpCarrier(address, bearer, tls, timeout, kerberos=kerberos)
         else:
             path = address.removeprefix("unix:")
             if not path.startswith("/"):

@@ -429,6 +429,26 @@ class ApiOptions(TlsOptions):
         "read again when it changes.",
         None,
     )
+    kerberos: bool = option(
+        "Whether callers are let in by Kerberos tickets (HTTP's Negotiate, RFC 4559). Over TLS a ticket is bound to the server's certificate.",
+        False,
+    )
+    service: str = option(
+        "Kerberos: name of this server, as service@host or as principal service/host@REALM. Empty: HTTP of any host whose key is in the keytab.",
+        "",
+    )
+    keytab: Path | None = option(
+        "Kerberos: keytab with the key of that name. Without it: that of the system (KRB5_KTNAME).", None
+    )
+    principals: tuple[str, ...] = option(
+        "Kerberos: principals that are let in, with their realms. Empty: all that have a ticket.", ()
+    )
+    channel_binding: str = option(
+        "Kerberos over TLS: whether callers must bind their tickets to the TLS connection. optional: those that know no binding are let in, too, as curl before 8.10 and browsers; "
+        "then somebody between can pass a ticket on if the caller accepts his certificate.",
+        "required",
+        choices=("required", "optional"),
+    )
     anonymous: str = option(
         "Who is let in without showing anything, on a tcp address on loopback: nobody, callers of the compatible API (/pkcs11), or all. Every user and "
         "program of this machine can be one of them.",
@@ -458,7 +478,7 @@ class ApiPinOptions:
     token: str = option("Label of the token that it is for. It is never shown to another.")
     user: str = option("Whose PIN it is: the user's, or that of the security officer.", "user", choices=("user", "so"))
     callers: tuple[str, ...] = option(
-        "Who may use it: names of bearer tokens, certificate:NAME for client certificates, anonymous. Empty: all who are let in.",
+        "Who may use it: names of bearer tokens, certificate:NAME for client certificates, kerberos:PRINCIPAL for tickets, anonymous. Empty: all who are let in.",
         (),
     )
 

@@ -158,10 +158,18 @@ def _check_api(api: ApiOptions, config: Config, path: tuple[str, ...], wrong: Wr
     if api.anonymous != "none" and not (isinstance(address, Tcp) and address.is_loopback):
         wrong((*path, "anonymous"), "is for a tcp address on loopback only")
     knows_certificates = speaks_tls and api.client_certificates != "none"
-    if api.tokens_file is None and api.anonymous == "none" and not knows_certificates:
+    for name, default in (("service", ""), ("keytab", None), ("principals", ()), ("channel_binding", "required")):
+        if getattr(api, name) != default and not api.kerberos:
+            wrong((*path, name), "is for Kerberos only: kerberos = true")
+    if api.channel_binding != "required" and not speaks_tls:
+        wrong((*path, "channel_binding"), "is for TLS only")
+    for name in api.principals:
+        if not _is_principal(name):
+            wrong((*path, "principals"), f"{name}: must be a principal with its realm: name@REALM")
+    if api.tokens_file is None and api.anonymous == "none" and not knows_certificates and not api.kerberos:
         wrong(
             path,
-            'nobody would be let in: give tokens_file, or TLS with ca, or say anonymous = "compatible" if every program on this machine may use '
+            'nobody would be let in: give tokens_file, or TLS with ca, or kerberos = true, or say anonymous = "compatible" if every program on this machine may use '
             "the compatible API",
         )
     for name in ("compatible_pin", "compatible_so_pin"):

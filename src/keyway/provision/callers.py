@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -10,7 +11,7 @@ from typing import Final
 
 from keyway.provision.problems import Problem
 
-__all__ = ["ANONYMOUS", "Evidence", "Gate", "TokensError", "parse_tokens"]
+__all__ = ["ANONYMOUS", "Evidence", "Gate", "TokensError", "parse_tokens", "ticket_in"]
 
 ANONYMOUS: Final = "anonymous"
 """Name of a caller whom nobody knows."""
@@ -51,12 +52,14 @@ class Evidence:
     Attributes:
         authorization: The header Authorization; None without one. Not in a repr.
         certificate: The name in a verified client certificate; empty without one.
+        principal: The Kerberos principal that has shown a ticket, in place of another authorization; empty without one.
         host: The header Host.
         has_origin: Whether a browser has sent it for a page (header Origin).
     """
 
     authorization: str | None = field(default=None, repr=False)
     certificate: str = ""
+    principal: str = ""
     host: str = ""
     has_origin: bool = False
 
@@ -68,10 +71,12 @@ class Gate:
     Attributes:
         anonymous: Who need not be known: none, compatible (callers of the compatible API) or all.
         certificates: Names in certificates that are enough; empty: every certificate of the CA is.
+        principals: Kerberos principals that are enough; empty: every ticket is.
     """
 
     anonymous: str = "none"
     certificates: tuple[str, ...] = ()
+    principals: tuple[str, ...] = ()
 
     def admit(self, evidence: Evidence, tokens: Mapping[bytes, str], *, is_compatible: bool) -> str:
         """Return the name of a caller.
@@ -86,6 +91,10 @@ class Gate:
         """
         if evidence.authorization is not None:
             return _bearer(evidence.authorization, tokens)
+        if evidence.principal:
+            if self.principals and evidence.principal not in self.principals:
+                raise Problem("forbidden", "the principal is not one that may")
+            return f"kerberos:{evidence.principal}"
         if evidence.certificate:
             if self.certificates and evidence.certificate not in self.certificates:
                 raise Problem("forbidden", "the name in the certificate is not one that may")
@@ -96,6 +105,27 @@ class Gate:
         if evidence.has_origin or not _is_local(evidence.host):
             raise Problem("forbidden", "a request of a web page, or to another name than localhost")
         return ANONYMOUS
+
+
+def ticket_in(authorization: str | None) -> bytes | None:
+    """Return the GSS-API token of a header Authorization (RFC 4559, section 4.2); None if it has another scheme.
+
+    Args:
+        authorization: The header; None without one.
+
+    Raises:
+        Problem: `unauthenticated`: what is behind the scheme is no token.
+    """
+    scheme, _, text = (authorization or "").partition(" ")
+    if scheme.lower() != "negotiate":
+        return None
+    try:
+        token = b64decode(text.strip().encode("ascii"), validate=True)
+    except ValueError:
+        token = b""
+    if not token:
+        raise Problem("unauthenticated", "behind Negotiate must be a token in base64")
+    return token
 
 
 def _bearer(authorization: str, tokens: Mapping[bytes, str]) -> str:

@@ -53,14 +53,19 @@ def document(version: str) -> dict[str, Any]:
         },
         # Where the document came from.
         "servers": [{"url": "/"}],
-        # One of the two, or nothing where the configuration lets callers in whom nobody knows.
-        "security": [{"bearer": []}, {"certificate": []}, {}],
+        # One of those that the configuration has, or nothing where it lets callers in whom nobody knows.
+        "security": [{"bearer": []}, {"certificate": []}, {"kerberos": []}, {}],
         "paths": paths,
         "components": {
             "schemas": schemas,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "certificate": {"type": "mutualTLS"},
+                "kerberos": {
+                    "type": "http",
+                    "scheme": "negotiate",
+                    "description": "A Kerberos ticket for HTTP at the host (RFC 4559), with each request.",
+                },
             },
         },
     }

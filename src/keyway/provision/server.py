@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -14,7 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from keyway.observe.log import event
 from keyway.provision.bearers import Bearers
-from keyway.provision.callers import Evidence, Gate
+from keyway.provision.callers import Evidence, Gate, ticket_in
 from keyway.provision.dispatch import Dispatcher, Incoming, Outgoing, refusal
 from keyway.provision.problems import Problem
 from keyway.provision.routes import COMPATIBLE
@@ -27,6 +28,7 @@ from keyway.transport.tls import Credentials
 if TYPE_CHECKING:
     from keyway.address import Address
     from keyway.config import ApiOptions
+    from keyway.provision.tickets import Tickets
 
 __all__ = ["ApiServer"]
 
@@ -38,7 +40,7 @@ HANDSHAKE: Final = 10.0
 LINGERING: Final = 2.0
 """Seconds in which what is left of a refused body is read, so that its sender can read why."""
 LINE: Final = 8190
-"""Bytes of the first line of a request, and of each header."""
+"""Bytes of the first line of a request, and of each header where no tickets are taken."""
 
 
 class ApiServer:
@@ -52,13 +54,21 @@ class ApiServer:
         """Describe it; `start` opens it.
 
         Raises:
+            KerberosError: The keytab can't be used.
             TlsError: The TLS files can't be used.
         """
         self.address: Address = options.address
         self._options = options
         self._dispatcher = dispatcher
         self._bearers = bearers
-        self._gate = Gate(options.anonymous, options.certificate_names)
+        self._gate = Gate(options.anonymous, options.certificate_names, options.principals)
+        self._tickets: Tickets | None = None
+        line = LINE
+        if options.kerberos:
+            from keyway.provision import tickets  # What it needs is optional.
+
+            self._tickets = tickets.Tickets(options)
+            line = tickets.LINE
         self._credentials = (
             Credentials(
                 options,
@@ -69,7 +79,7 @@ class ApiServer:
             if options.certificate is not None
             else None
         )
-        self._server = _Server(self._handle)
+        self._server = _Server(self._handle, line)
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = 0
         self._idle = asyncio.Event()
@@ -134,10 +144,13 @@ class ApiServer:
         self._server.busy(request.protocol)
         self._running += 1
         self._idle.clear()
-        caller = ""
+        caller = proof = ""
         try:
             # Before its body is read: who is not let in need not send it.
-            caller = self._admit(request)
+            if self._running > self._options.requests:
+                raise Problem("overloaded")
+            evidence, proof = await self._with_ticket(request)
+            caller = self._admit(request, evidence)
             answer = await self._answer(request, caller)
         except Problem as problem:
             answer = refusal(problem)
@@ -159,6 +172,12 @@ class ApiServer:
         headers = dict(answer.headers)
         if answer.content_type:
             headers["Content-Type"] = answer.content_type
+        if proof:
+            headers["WWW-Authenticate"] = proof
+            # Clients such as curl would take the connection for theirs from here on, and show no other ticket.
+            headers["Persistent-Auth"] = "false"
+        elif self._tickets is not None and "WWW-Authenticate" in headers:
+            headers["WWW-Authenticate"] = f"Negotiate, {headers['WWW-Authenticate']}"
         # Certificates and keys change; answers are of the moment.
         headers["Cache-Control"] = "no-store"
         response = web.Response(status=answer.status, body=answer.body or None, headers=headers)
@@ -166,11 +185,18 @@ class ApiServer:
             response.force_close()
         return response
 
-    def _admit(self, request: web.BaseRequest) -> str:
-        if self._running > self._options.requests:
-            raise Problem("overloaded")
+    async def _with_ticket(self, request: web.BaseRequest) -> tuple[Evidence, str]:
+        """Return what a request shows of its sender, and the header that proves to a sender with a ticket who answers."""
+        shown = _evidence(request)
+        if self._tickets is None or (token := ticket_in(shown.authorization)) is None:
+            return shown, ""
+        tls = request.transport.get_extra_info("sslcontext") if request.transport is not None else None
+        principal, proof = await self._tickets.accept(token, tls)
+        return replace(shown, authorization=None, principal=principal), proof
+
+    def _admit(self, request: web.BaseRequest, evidence: Evidence) -> str:
         is_compatible = request.raw_path.startswith(COMPATIBLE)
-        return self._gate.admit(_evidence(request), self._bearers.known(), is_compatible=is_compatible)
+        return self._gate.admit(evidence, self._bearers.known(), is_compatible=is_compatible)
 
     async def _answer(self, request: web.BaseRequest, caller: str) -> Outgoing:
         path, _, query = request.raw_path.partition("?")
@@ -230,13 +256,13 @@ async def _body(request: web.BaseRequest, limit: int) -> bytes:
 class _Server(web.Server):
     """Cuts off connections that are silent for too long, and the most silent one when there are too many."""
 
-    def __init__(self, handle: Callable[[web.BaseRequest], Any]) -> None:
+    def __init__(self, handle: Callable[[web.BaseRequest], Any], line: int) -> None:
         super().__init__(
             handle,
             access_log=None,
             logger=_LOG,
             max_line_size=LINE,
-            max_field_size=LINE,
+            max_field_size=line,
             lingering_time=LINGERING,
             auto_decompress=False,
             tcp_keepalive=False,

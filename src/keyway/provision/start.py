@@ -28,6 +28,7 @@ def api_server(config: Config, daemon: Address, version: str) -> tuple[ApiServer
 
     Raises:
         BearersError: The file of bearer tokens can't be used.
+        KerberosError: The keytab can't be used.
         TlsError: The TLS files can't be used.
     """
     options = config.api

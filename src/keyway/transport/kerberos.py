@@ -3,17 +3,22 @@
 The library is an optional dependency, and loaded when the first address needs it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 from keyway.transport.errors import GssError, KerberosError
 
-__all__ = ["SERVICE", "Acceptor", "Initiator"]
+__all__ = ["HTTP", "SERVICE", "Acceptor", "Initiator"]
 
 SERVICE: Final = "pkcs11"
 """The first part of the principal that a gateway has: pkcs11/host@REALM."""
+HTTP: Final = "HTTP"
+"""The same of an HTTP server (RFC 4559, section 4)."""
+
+_SPNEGO: Final = "1.3.6.1.5.5.2"
+"""The mechanism that negotiates another (RFC 4178)."""
 
 _KRB5: Final = 2_529_638_912
 """Where the numbers of krb5's errors start, as unsigned 32 bits (ERROR_TABLE_BASE_krb5)."""
@@ -40,26 +45,33 @@ _FAILURES: Final = 0xFFFF_0000
 class Acceptor:
     """What a listener has: the name of a service, and the keys in a keytab, which is read for each connection."""
 
-    def __init__(self, service: str, keytab: Path | None) -> None:
+    def __init__(self, service: str, keytab: Path | None, *, is_http: bool = False) -> None:
         """See whether all is there; reads the keytab.
 
         Args:
-            service: Its name: service, service@host or a whole principal; empty for pkcs11 of any host whose key is in the keytab.
+            service: Its name: service, service@host or a whole principal; empty for pkcs11 or HTTP of any host whose key is in the keytab.
             keytab: The keytab; None for the system's.
+            is_http: Whether it is for HTTP (RFC 4559), where the mechanism may be negotiated, and no records follow that would have to be protected.
 
         Raises:
             KerberosError: The library is missing, or there is no key for the name.
         """
         self._library = _loaded()
-        self._service = service or SERVICE
+        self._is_http = is_http
+        self._service = service or (HTTP if is_http else SERVICE)
         self._store = {"keytab": str(keytab)} if keytab is not None else None
         try:
             self._credentials()
         except self._library.exceptions.GSSError as error:
             raise KerberosError(f"no key for the Kerberos service {self._service}: {_text(error)}") from error
 
-    def begin(self, binding: bytes = b"") -> "_Context":
-        """Return what a new connection needs."""
+    def begin(self, binding: bytes = b"", *, must_bind: bool = True) -> "_Context":
+        """Return what a new connection, or request, needs.
+
+        Args:
+            binding: What both ends know of the channel below, which they must agree on (RFC 5056); empty for none.
+            must_bind: Whether the other end must give a binding, too. One that is another one is refused in any case.
+        """
         library = self._library
 
         def make() -> Any:
@@ -67,13 +79,24 @@ class Acceptor:
                 creds=self._credentials(), usage="accept", channel_bindings=_bindings(library, binding)
             )
 
-        return _Context(library, make, lambda context: str(context.initiator_name), is_bound=bool(binding))
+        return _Context(
+            library,
+            make,
+            lambda context: str(context.initiator_name),
+            () if self._is_http else _flags(library),
+            is_bound=bool(binding) and must_bind,
+        )
 
     def _credentials(self) -> Any:
         library = self._library
-        return library.Credentials(
-            name=_name(library, self._service), usage="accept", mechs=[library.MechType.kerberos], store=self._store
+        kerberos = library.MechType.kerberos
+        mechanisms = [kerberos, library.OID.from_int_seq(_SPNEGO)] if self._is_http else [kerberos]
+        found = library.Credentials(
+            name=_name(library, self._service), usage="accept", mechs=mechanisms, store=self._store
         )
+        if self._is_http:
+            library.raw.set_neg_mechs(found, [kerberos])
+        return found
 
 
 class Initiator:
@@ -115,7 +138,13 @@ class Initiator:
             )
 
         # Of a name of the form service@host the realm stays open: the KDC has chosen it, and nobody tells.
-        return _Context(library, make, lambda context: str(context.target_name).removesuffix("@"), is_bound=False)
+        return _Context(
+            library,
+            make,
+            lambda context: str(context.target_name).removesuffix("@"),
+            _flags(library),
+            is_bound=False,
+        )
 
     def _credentials(self) -> Any:
         library, keytab = self._library, self._keytab
@@ -139,6 +168,7 @@ class _Context:
         library: Any,
         make: Callable[[], Any],
         peer: Callable[[Any], str],
+        demands: Iterable[Any],
         *,
         is_bound: bool,
     ) -> None:
@@ -147,6 +177,7 @@ class _Context:
         self._library = library
         self._make = make
         self._peer = peer
+        self._demands = demands
         self._is_bound = is_bound
         self._context: Any = None
 
@@ -188,7 +219,7 @@ class _Context:
     def _complete(self) -> None:
         flag = self._library.RequirementFlag
         given = self._context.actual_flags
-        if missing := [each.name.replace("_", " ") for each in _flags(self._library) if each not in given]:
+        if missing := [each.name.replace("_", " ") for each in self._demands if each not in given]:
             raise GssError(f"the other end does not agree to {', '.join(missing)}")
         if self._is_bound and flag.channel_bound not in given:
             raise GssError("the other end does not bind its ticket to the TLS connection")
@@ -209,7 +240,7 @@ def _loaded() -> Any:
 
 
 def _flags(library: Any) -> Any:
-    """Return what both ends must agree to. That a ticket is handed on (delegated) is not among it."""
+    """Return what both ends of a connection must agree to. That a ticket is handed on (delegated) is not among it."""
     flag = library.RequirementFlag
     return library.IntEnumFlagSet(
         flag,
