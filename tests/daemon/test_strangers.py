@@ -219,34 +219,32 @@ def test_a_long_body_before_a_context_is_not_waited_for(place):
     place.good()
 
 
-@pytest.mark.parametrize("kind", ["tcp", "tls"])
-def test_ten_thousand_that_say_half_a_thing(start, home, kind):
-    """The oldest go for the new ones, and whenever a good client comes, it is let in before any of them has ended."""
-    authority = Authority(home)
-    config = tls_listener(authority) if kind == "tls" else '[listener.net]\naddress = "tcp://127.0.0.1:0"\n'
-    daemon = start(softhsm(home, spares=0) + config + f"[limits]\ncontexts = {CONTEXTS}\ngreeting = 3600\n")
-    (port,) = ports_of(daemon, kind)
-    alice = authority.issue("alice")
-    context = ssl.create_default_context(cafile=authority.file)
-    context.load_cert_chain(alice.certificate, alice.key)
+def bring_crowd(
+    daemon: RunningDaemon,
+    come: Callable[[], socket.socket],
+    half: Callable[[], bytes],
+    good: Callable[[], RawClient],
+    many: int = HALF_OPEN,
+) -> None:
+    """Let strangers come that say half a thing. The oldest go for the new ones, and whenever a good client comes, it is let in before any of them has ended.
 
-    def good() -> RawClient:
-        connection = dial(port)
-        return RawClient.over(
-            connection if kind == "tcp" else context.wrap_socket(connection, server_hostname="gw.test")
-        )
-
-    half = HELLO[: len(HELLO) // 2] if kind == "tls" else b"\x81" + bytes(16)
+    Args:
+        daemon: The daemon, with `CONTEXTS` as its limit of contexts, and no other clients.
+        come: Connects a stranger.
+        half: Returns what a stranger says.
+        good: Connects a good client.
+        many: How many come.
+    """
     with good() as client:
         use(client)
     daemon.wait_quiet(0)
     memory, descriptors = daemon.memory(), daemon.descriptors()
     crowd: deque[socket.socket] = deque()
     try:
-        for number in range(1, HALF_OPEN + 1):
-            crowd.append(dial(port))
+        for number in range(1, many + 1):
+            crowd.append(come())
             with contextlib.suppress(ConnectionError):
-                crowd[-1].sendall(half)
+                crowd[-1].sendall(half())
             if len(crowd) > AT_ONCE:
                 crowd.popleft().close()
             if number % EVERY == 0:
@@ -262,3 +260,23 @@ def test_ten_thousand_that_say_half_a_thing(start, home, kind):
         for each in crowd:
             each.close()
     until(lambda: daemon.descriptors() <= descriptors, "all are closed")
+
+
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
+def test_ten_thousand_that_say_half_a_thing(start, home, kind):
+    authority = Authority(home)
+    config = tls_listener(authority) if kind == "tls" else '[listener.net]\naddress = "tcp://127.0.0.1:0"\n'
+    daemon = start(softhsm(home, spares=0) + config + f"[limits]\ncontexts = {CONTEXTS}\ngreeting = 3600\n")
+    (port,) = ports_of(daemon, kind)
+    alice = authority.issue("alice")
+    context = ssl.create_default_context(cafile=authority.file)
+    context.load_cert_chain(alice.certificate, alice.key)
+
+    def good() -> RawClient:
+        connection = dial(port)
+        return RawClient.over(
+            connection if kind == "tcp" else context.wrap_socket(connection, server_hostname="gw.test")
+        )
+
+    half = HELLO[: len(HELLO) // 2] if kind == "tls" else b"\x81" + bytes(16)
+    bring_crowd(daemon, lambda: dial(port), lambda: half, good)
