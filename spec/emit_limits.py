@@ -35,7 +35,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "The oldest connection without a context is closed; if there is none, the new one. The daemon's own user and root have as many again, and theirs are not closed",
         ),
         (
-            "keyway.daemon.listener.HANDSHAKES | TLS handshakes at a time, at one listener",
+            "keyway.daemon.listener.HANDSHAKES | Handshakes of TLS or Kerberos at a time, at one listener",
             "The oldest connection whose handshake is not done is closed",
         ),
         (
@@ -44,7 +44,15 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         ),
         (
             "limits.greeting",
-            "The connection is closed. The time is counted for the TLS handshake, and from its end to C_Initialize once more",
+            "The connection is closed. The time is counted for the handshake, of TLS, Kerberos or both, and from its end to C_Initialize once more",
+        ),
+        (
+            "keyway.transport.pieces.MAX_TOKEN | Bytes of one token of a Kerberos handshake, at gateways and at clients",
+            "The connection is closed",
+        ),
+        (
+            "keyway.transport.gss.MAX_STEPS | Tokens of one end after which a Kerberos handshake must be done",
+            "The same",
         ),
         ("limits.idle", "The connection is closed; 0: never. Sessions and calls under way keep it open"),
         (
@@ -57,6 +65,10 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         ),
     ),
     "What a client sends": (
+        (
+            "keyway.transport.pieces.MAX_RECORD | Bytes of one sealed record at a `gss` address, in both directions",
+            "The connection is closed. Longer messages go in several records",
+        ),
         (
             "limits.body",
             "The connection is closed; a client of p11-kit's is answered CKR_HOST_MEMORY, and the body is read over",
@@ -183,6 +195,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "keyway.provision.server.LINE | Bytes of the first line of a request, and of each header",
             "The request is refused",
         ),
+        ("keyway.provision.tickets.LINE | Bytes of each header with `api.kerberos`", "The same"),
         ("keyway.provision.session.CALL | Seconds that a call of the token may take", "Status 504"),
         (
             "keyway.provision.session.LONG_CALL | Seconds that making a key, a login or initialising a token may take",

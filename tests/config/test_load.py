@@ -188,6 +188,10 @@ def test_the_only_backend_need_not_be_named():
         ),
         (f'{MODULE}[listener.l]\naddress = "unix:/l"\nkeytab = "/k"\n', r":5: listener.l.keytab: is for Kerberos only"),
         (f'{MODULE}[listener.l]\naddress = "gss://[::]:1"\nca = "/ca"\n', r":5: listener.l.ca: is for TLS only"),
+        (
+            f'{MODULE}[listener.l]\naddress = "unix:/l"\noutlive_ticket = false\n',
+            r":5: listener.l.outlive_ticket: is for Kerberos only",
+        ),
         ('[backend.s]\naddress = "/k"\nservice = "x@y"\n', r":3: backend.s.service: is for Kerberos only"),
         ('[backend.s]\nmodule = "/m"\nkerberos = true\n', r":3: backend.s.kerberos: is for a gss or tls"),
         (f'{MODULE}[listener.l]\naddress = "unix:/l"\ntokens = ["x"]\n', r":5: listener.l.tokens: no PKCS #11 URI"),

@@ -1,8 +1,10 @@
 """The transport that seals, over a mechanism that is none: any bytes, in any pieces, paused at any time."""
 
 import asyncio
+import gc
 import hashlib
 import itertools
+import weakref
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,7 @@ class Toy:
     def __init__(self, steps=1, fails=False):
         self.is_complete = False
         self.peer = ""
+        self.lifetime = 0.0
         self.tokens = []
         self._steps = steps
         self._fails = fails
@@ -211,6 +214,41 @@ def test_nothing_is_read_for_a_protocol_that_has_hung_up_at_once():
         GssTransport(wire, pieces, Toy(), "", protocol)
         await asyncio.sleep(0)
         assert protocol.data == b""
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("seals", [True, False])
+@pytest.mark.parametrize("outlives", [True, False])
+def test_it_ends_with_the_ticket_if_it_shall(outlives, seals):
+    async def test():
+        wire, handshake = Wire(), Handshake()
+        handshake.connection_made(wire)
+        handshake.data_received(piece(b"ticket"))
+        transport, protocol = await secure(handshake, Toy(), Noting, begins=False, seals=seals, outlives=outlives)
+        # Timers that are due come in the order of their times.
+        later = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.001, later.set_result, None)
+        await later
+        assert wire.is_aborted is not outlives
+        transport.connection_lost(None)
+        error = await protocol.end()
+        assert str(error) == ("None" if outlives else "the ticket has expired")
+
+    asyncio.run(test())
+
+
+def test_a_connection_that_has_ended_is_not_remembered_until_the_ticket_expires():
+    async def test():
+        wire = Wire()
+        transport = GssTransport(wire, Pieces(), None, "", Noting(), 36_000)
+        gone = weakref.ref(transport)
+        transport.connection_lost(None)
+        del transport
+        wire.protocol = None
+        # A timer that is cancelled lets go of what it would have called.
+        gc.collect()
+        assert gone() is None
 
     asyncio.run(test())
 

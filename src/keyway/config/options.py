@@ -120,6 +120,11 @@ class ListenerOptions(EntranceOptions, KerberosOptions):
         "required",
         choices=("required", "optional", "none"),
     )
+    outlive_ticket: bool = option(
+        "Kerberos: whether a connection may go on when the ticket that it was made with has expired. If not, it is broken off then, and its client has to "
+        "come again with a new one.",
+        True,
+    )
 
     @property
     def speaks_kerberos(self) -> bool:

@@ -64,6 +64,8 @@ def _check_listener(listener: ListenerOptions, path: tuple[str, ...], wrong: Wro
         wrong((*path, "address"), "TLS needs certificate and key")
     if speaks_tls and listener.ca is None and listener.client_certificates != "none":
         wrong((*path, "client_certificates"), 'needs ca, the file with the CAs that they may come from; or "none"')
+    if not listener.outlive_ticket and not listener.speaks_kerberos:
+        wrong((*path, "outlive_ticket"), "is for Kerberos only: a gss address, or a tls address with kerberos = true")
     knows_peers = listener.speaks_kerberos or (speaks_tls and listener.client_certificates == "required")
     if listener.protocol == "offer" and not knows_peers:
         wrong(

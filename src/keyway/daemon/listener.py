@@ -224,6 +224,7 @@ class Listener:
                 lambda: protocol,
                 credentials=self._credentials,
                 kerberos=self._kerberos,
+                outlive_ticket=self.options.outlive_ticket,
                 seconds=self._daemon.config.limits.greeting,
             )
             if greeting is not None:

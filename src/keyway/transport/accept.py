@@ -21,6 +21,7 @@ async def accept(
     *,
     credentials: Credentials | None = None,
     kerberos: Party | None = None,
+    outlive_ticket: bool = True,
     seconds: float,
 ) -> asyncio.Transport:
     """Return the transport of a connection that was accepted, after the handshakes that there are credentials for.
@@ -32,6 +33,7 @@ async def accept(
         factory: Makes the protocol.
         credentials: What TLS needs; None without TLS.
         kerberos: What Kerberos needs; None without. Inside TLS it is bound to that, and seals nothing itself.
+        outlive_ticket: Whether the connection may go on when the ticket has expired; else it is broken off then.
         seconds: How long the handshakes may take.
 
     Raises:
@@ -43,7 +45,13 @@ async def accept(
             tune(connection)
         if kerberos is not None:
             async with asyncio.timeout(seconds):
-                return await _with_kerberos(connection, factory, credentials, kerberos, seconds)
+                handshake = await _begun(connection, credentials, seconds)
+                mechanism = kerberos.begin(_binding(handshake.transport))
+                seals = credentials is None
+                secured, _ = await secure(
+                    handshake, mechanism, factory, begins=False, seals=seals, outlives=outlive_ticket
+                )
+                return secured
         if credentials is not None:
             return await _with_tls(connection, factory, credentials, seconds)
         if connection.family == socket.AF_VSOCK:
@@ -76,22 +84,19 @@ async def _with_tls(
         return transport
 
 
-async def _with_kerberos(
-    connection: socket.socket,
-    factory: Callable[[], asyncio.Protocol],
-    credentials: Credentials | None,
-    kerberos: Party,
-    seconds: float,
-) -> asyncio.Transport:
+async def _begun(connection: socket.socket, credentials: Credentials | None, seconds: float) -> Handshake:
+    """Return the protocol of a connection on which a ticket is to come next."""
     handshake = Handshake()
-    binding = b""
     if credentials is None:
         await asyncio.get_running_loop().connect_accepted_socket(lambda: handshake, connection)
     else:
-        from keyway.transport.binding import binding_at_server  # What it needs takes long to load.
+        await _with_tls(connection, lambda: handshake, credentials, seconds)
+    return handshake
 
-        below = await _with_tls(connection, lambda: handshake, credentials, seconds)
-        binding = binding_at_server(below.get_extra_info("sslcontext"))
-    mechanism = kerberos.begin(binding)
-    transport, _ = await secure(handshake, mechanism, factory, begins=False, seals=credentials is None)
-    return transport
+
+def _binding(transport: asyncio.Transport) -> bytes:
+    if (context := transport.get_extra_info("sslcontext")) is None:
+        return b""
+    from keyway.transport.binding import binding_at_server  # What it needs takes long to load.
+
+    return binding_at_server(context)

@@ -1,6 +1,7 @@
 """A connection that GSS-API protects: the handshake, and a transport that seals what is written (docs/wire.md, section 10)."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar, cast
@@ -23,10 +24,12 @@ class Mechanism(Protocol):
     Attributes:
         is_complete: Whether the other end is known, so that records may be sent.
         peer: The name of the other end, as soon as that is so.
+        lifetime: Seconds that its credentials are good for from then on.
     """
 
     is_complete: bool
     peer: str
+    lifetime: float
 
     def step(self, token: bytes) -> bytes:
         """Go on with the handshake; may block.
@@ -130,7 +133,13 @@ class Handshake(asyncio.Protocol):
 
 
 async def secure(
-    handshake: Handshake, mechanism: Mechanism, factory: Callable[[], _AnyProtocol], *, begins: bool, seals: bool = True
+    handshake: Handshake,
+    mechanism: Mechanism,
+    factory: Callable[[], _AnyProtocol],
+    *,
+    begins: bool,
+    seals: bool = True,
+    outlives: bool = True,
 ) -> tuple["GssTransport", _AnyProtocol]:
     """Return the protected transport of a connection, with its protocol, after the handshake.
 
@@ -140,6 +149,7 @@ async def secure(
         factory: Makes the protocol.
         begins: Whether this end sends the first token.
         seals: Whether what is sent from then on is sealed; not if the channel below does so already.
+        outlives: Whether the connection may go on when the other end's credentials have expired.
 
     Raises:
         GssError: It fails.
@@ -166,7 +176,9 @@ async def secure(
         raise
     protocol = factory()
     transport.pause_reading()
-    return GssTransport(transport, handshake.pieces, mechanism if seals else None, mechanism.peer, protocol), protocol
+    seconds = math.inf if outlives else mechanism.lifetime
+    seal = mechanism if seals else None
+    return GssTransport(transport, handshake.pieces, seal, mechanism.peer, protocol, seconds), protocol
 
 
 class GssTransport(asyncio.Transport, asyncio.Protocol):
@@ -179,6 +191,7 @@ class GssTransport(asyncio.Transport, asyncio.Protocol):
         mechanism: Mechanism | None,
         principal: str,
         protocol: asyncio.Protocol,
+        seconds: float = math.inf,
     ) -> None:
         """Put itself in front of a transport, and begin to read.
 
@@ -188,6 +201,7 @@ class GssTransport(asyncio.Transport, asyncio.Protocol):
             mechanism: Seals and opens records; None if the real transport protects what it sends.
             principal: The name of the other end.
             protocol: Who gets what is in the records.
+            seconds: After which the connection is broken off, since the other end's ticket has expired then.
         """
         super().__init__()
         self._transport = transport
@@ -197,6 +211,10 @@ class GssTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol = protocol
         self._error: GssError | None = None
         self._is_reading = True
+        self._expiry: asyncio.TimerHandle | None = None
+        if seconds < math.inf:
+            expired = GssError("the ticket has expired")
+            self._expiry = asyncio.get_running_loop().call_later(seconds, self._break, expired)
         pieces.limit = MAX_RECORD
         transport.set_protocol(self)
         protocol.connection_made(self)
@@ -297,7 +315,9 @@ class GssTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the protocol, with what is wrong with the records if that is why."""
+        """Tell the protocol, with what is wrong with records or ticket if that is why."""
+        if self._expiry is not None:
+            self._expiry.cancel()
         self._protocol.connection_lost(self._error or exc)
 
     # Inside

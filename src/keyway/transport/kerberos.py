@@ -3,6 +3,7 @@
 The library is an optional dependency, and loaded when the first address needs it.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from itertools import count
 from pathlib import Path
@@ -174,6 +175,7 @@ class _Context:
     ) -> None:
         self.is_complete = False
         self.peer = ""
+        self.lifetime = 0.0
         self._library = library
         self._make = make
         self._peer = peer
@@ -226,6 +228,8 @@ class _Context:
         if flag.anonymity in given:
             raise GssError("the ticket is anonymous")
         self.peer = self._peer(self._context)
+        seconds = self._context.lifetime
+        self.lifetime = math.inf if seconds is None else float(seconds)
         self.is_complete = True
 
 
