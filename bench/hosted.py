@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final
 
 from failover import Outcome
-from measure import Figure, rates_in_turn
+from measure import Figure, samples_in_turn
 from pools import pooled
 from subjects import PLAIN, Environment
 
@@ -57,7 +57,8 @@ def hosted(environment: Environment, directory: Path, load: Path) -> Outcome:
             name: stack.enter_context(pooled(PLAIN, environment, directory, more=more)).subject
             for name, more in ways.items()
         }
-        rates = rates_in_turn(_FIGURE, subjects, environment, load, ROUNDS, SECONDS)
+        taken = samples_in_turn(_FIGURE, subjects, environment, load, ROUNDS, SECONDS)
+    rates = {name: [each.rate for each in samples] for name, samples in taken.items()}
     ratios = {
         name: [rate / plain for rate, plain in zip(rates[name], rates[""], strict=True)] for name in (GUARDED, AUDITED)
     }

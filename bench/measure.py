@@ -23,9 +23,9 @@ __all__ = [
     "build_load",
     "count_traffic",
     "prepare",
-    "rates_in_turn",
     "sample",
     "sample_of",
+    "samples_in_turn",
 ]
 
 HERE = Path(__file__).resolve().parent
@@ -172,10 +172,10 @@ def sample(figure: Figure, subject: Subject, environment: Environment, load: Pat
     return taken
 
 
-def rates_in_turn(
+def samples_in_turn(
     figure: Figure, ways: Mapping[str, Subject], environment: Environment, load: Path, rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    """Return the rates of some ways to the token, one of each round, which begins with another way each time.
+) -> dict[str, list[Sample]]:
+    """Take samples of some ways to the token, one in each round, which begins with another way each time.
 
     Args:
         figure: What to measure.
@@ -188,15 +188,15 @@ def rates_in_turn(
     Raises:
         RuntimeError: An operation failed.
     """
-    rates: dict[str, list[float]] = {name: [] for name in ways}
+    samples: dict[str, list[Sample]] = {name: [] for name in ways}
     for turn in range(rounds):
         shift = turn % len(ways)
         for name in [*ways][shift:] + [*ways][:shift]:
             taken = sample(figure, ways[name], environment, load, seconds)
             if taken.errors:
                 raise RuntimeError(f"{taken.errors} operations failed")
-            rates[name].append(taken.rate)
-    return rates
+            samples[name].append(taken)
+    return samples
 
 
 def sample_of(answer: Mapping[str, Any], server: Cost = NOTHING) -> Sample:

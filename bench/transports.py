@@ -12,9 +12,10 @@ from typing import Final
 
 from failover import Outcome
 from gateway import SERVER_NAME, Daemon, tls_variables
-from measure import Figure, rates_in_turn
+from measure import Figure, samples_in_turn
 from pools import Pooled, pooled
 from realm import Realm, realm
+from report import summary
 from subjects import PLAIN, Environment, Subject
 
 __all__ = ["EVENTS"]
@@ -148,11 +149,24 @@ def _agent(home: Path, config: str, subject: Subject, kerberos: Realm) -> Iterat
 def _compared(
     ways: dict[str, Subject], pairs: tuple[tuple[str, str], ...], environment: Environment, load: Path, threads: int
 ) -> Outcome:
-    rates = rates_in_turn(Figure("transports", "p256-sign", threads=threads), ways, environment, load, ROUNDS, SECONDS)
-    ratios = {f"{one}/{other}": [a / b for a, b in zip(rates[one], rates[other], strict=True)] for one, other in pairs}
-    told = [f"{UNIX} {median(rates[UNIX]):,.0f}/s"]
+    figure = Figure("transports", "p256-sign", threads=threads)
+    taken = samples_in_turn(figure, ways, environment, load, ROUNDS, SECONDS)
+    ratios = {
+        f"{one}/{other}": [a.rate / b.rate for a, b in zip(taken[one], taken[other], strict=True)]
+        for one, other in pairs
+    }
+    told = [f"{UNIX} {median(each.rate for each in taken[UNIX]):,.0f}/s"]
     told += [f"{name} {median(each):.2f} ({min(each):.2f}-{max(each):.2f})" for name, each in ratios.items()]
-    return Outcome(None, {name: median(each) for name, each in ratios.items()}, "   ".join(told))
+    costs = {name: summary(samples) for name, samples in taken.items()}
+    cpu = [
+        f"{name} {cost['client_cpu_us_per_op']:.0f} + {cost['server_cpu_us_per_op']:.0f}"
+        for name, cost in costs.items()
+    ]
+    return Outcome(
+        None,
+        {name: median(each) for name, each in ratios.items()},
+        f"{'   '.join(told)}\n{'':<30}cpu us a signature, of the client + of the daemon that it reaches: {'   '.join(cpu)}",
+    )
 
 
 def _event(
