@@ -92,6 +92,8 @@ class TestGate:
     def test_pages_of_a_browser(self):
         assert admitted(Gate("all"), host="localhost", has_origin=True) == "forbidden"
         assert admitted(Gate("all"), authorization=f"Bearer {TOKEN}", has_origin=True) == "alice"
+        for shown in ({"certificate": "moon"}, {"principal": "alice@R"}):
+            assert admitted(Gate("all"), **shown, host="localhost", has_origin=True) == "forbidden"
 
 
 class TestTicket:

@@ -69,7 +69,7 @@ class HttpCarrier:
         if kerberos:
             from keyway.client.tickets import Tickets  # What it needs is optional.
 
-            self._tickets = Tickets("", parts.hostname)
+            self._tickets = Tickets(parts.hostname)
         self._connection: http.client.HTTPConnection | None = None
 
     def carry(self, request: Incoming) -> tuple[int, bytes]:

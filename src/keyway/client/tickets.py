@@ -23,18 +23,17 @@ _SCHEME: Final = "Negotiate "
 class Tickets:
     """Shows tickets."""
 
-    def __init__(self, service: str, host: str) -> None:
-        """Note the names; nothing is asked of a KDC yet.
+    def __init__(self, host: str) -> None:
+        """Note the name; nothing is asked of a KDC yet.
 
         Args:
-            service: Name of the server, as service@host or as principal; empty for HTTP at the host.
-            host: Where that is.
+            host: Where the server is, which is HTTP there.
 
         Raises:
             ValueError: The library for Kerberos is missing.
         """
         try:
-            self._initiator = Initiator(service or f"{HTTP}@{host}", host, None)
+            self._initiator = Initiator(f"{HTTP}@{host}", host, None)
         except KerberosError as error:
             raise ValueError(str(error)) from error
 

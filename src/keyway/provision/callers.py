@@ -91,6 +91,9 @@ class Gate:
         """
         if evidence.authorization is not None:
             return _bearer(evidence.authorization, tokens)
+        # A browser shows tickets and certificates for pages of others, too, which can't help to say that they ask.
+        if evidence.has_origin and (evidence.principal or evidence.certificate):
+            raise Problem("forbidden", "a request of a web page")
         if evidence.principal:
             if self.principals and evidence.principal not in self.principals:
                 raise Problem("forbidden", "the principal is not one that may")
