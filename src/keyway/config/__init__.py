@@ -1,6 +1,6 @@
 """The configuration: typed options, the loader, and where native parts are found."""
 
-from keyway.config.access import identity_rules_of
+from keyway.config.access import identity_rules_of, roles_of
 from keyway.config.accounts import resolved
 from keyway.config.errors import ConfigError
 from keyway.config.load import load, missing_modules, parse
@@ -22,9 +22,11 @@ from keyway.config.options import (
     SandboxOptions,
     TlsOptions,
     TokenOptions,
+    ViewOptions,
 )
 from keyway.config.pools import MemberOptions, error_classes_of, members_of
 from keyway.config.users import ids_of
+from keyway.config.views import ViewTarget, target_of
 
 __all__ = [
     "ApiOptions",
@@ -46,6 +48,8 @@ __all__ = [
     "SandboxOptions",
     "TlsOptions",
     "TokenOptions",
+    "ViewOptions",
+    "ViewTarget",
     "error_classes_of",
     "identity_rules_of",
     "ids_of",
@@ -54,4 +58,6 @@ __all__ = [
     "missing_modules",
     "parse",
     "resolved",
+    "roles_of",
+    "target_of",
 ]

@@ -16,7 +16,15 @@ from keyway.cryptoki import ObjectType, Uri, UriError
 from keyway.cryptoki.constants import NAMES
 from keyway.cryptoki.uri import OBJECT_CLASSES
 
-__all__ = ["check_access", "class_named", "identity_rules_of", "key_type_named", "object_rule", "token_rule"]
+__all__ = [
+    "check_access",
+    "class_named",
+    "identity_rules_of",
+    "key_type_named",
+    "object_rule",
+    "roles_of",
+    "token_rule",
+]
 
 _SCHEME: Final = "pkcs11:"
 _DNS: Final = re.compile(r"[A-Za-z0-9_*-]+(?:\.[A-Za-z0-9_*-]+)*")
@@ -38,6 +46,15 @@ def identity_rules_of(config: Config) -> tuple[IdentityRule, ...]:
     return tuple(_rule(name, options, roles) for name, options in config.identities.items())
 
 
+def roles_of(names: Iterable[str], config: Config) -> tuple[Role, ...]:
+    """Return roles by the names of their sections.
+
+    Raises:
+        ValueError: A section can't be used. Never of a configuration that was loaded.
+    """
+    return tuple(_role(name, config.roles[name]) for name in names)
+
+
 def check_access(config: Config, wrong: Wrong) -> None:
     """Check what identities and roles say, of themselves and of one another.
 
@@ -45,11 +62,13 @@ def check_access(config: Config, wrong: Wrong) -> None:
         config: Sections that are right each for itself.
         wrong: Told what is not.
     """
-    had = set(chain.from_iterable(options.roles for options in config.identities.values()))
+    had = {role for each in config.identities.values() for role in each.roles} | {
+        role for each in config.views.values() for role in each.roles
+    }
     for name, role in config.roles.items():
         _check_role(role, config, ("role", name), wrong)
         if name not in had:
-            wrong(("role", name), "no identity has it")
+            wrong(("role", name), "no identity has it, and no view")
     earlier: list[IdentityRule] = []
     for name, identity in config.identities.items():
         _check_identity(identity, config, ("identity", name), wrong)

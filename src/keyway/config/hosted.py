@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from keyway.config.option import option
 
-__all__ = ["AuditOptions", "IdentityOptions", "RoleOptions"]
+__all__ = ["AuditOptions", "IdentityOptions", "RoleOptions", "ViewOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,4 +118,24 @@ class RoleOptions:
     )
     bytes_per_second: int = option(
         "Bytes of these calls a second. 0: no limit.", 0, at_least=0, at_most=1_000_000_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewOptions:
+    """What one PIN of a token with `views` leads to: a token behind, and what may be done there."""
+
+    token: str = option(
+        "The token behind: a PKCS #11 URI such as pkcs11:token=tenant-a?backend=hsm1, where backend=NAME may be left out when there is only one backend; or NAME of a "
+        "[token.NAME] section with members."
+    )
+    select: Path = option(
+        "File with the PIN that leads here, in its first line. It must be a regular file that others can't read, and is read at each login."
+    )
+    pin_file: Path | None = option(
+        "The same with the user PIN of the token behind. Without it the PIN in select is that, too.", None
+    )
+    roles: tuple[str, ...] = option(
+        "Names of [role.NAME] sections: what one of them allows as a whole can be done behind this PIN, if a role of the identity allows it as well. Empty: whatever the identity may do.",
+        (),
     )

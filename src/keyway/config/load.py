@@ -22,6 +22,7 @@ from keyway.config.options import (
     OfferOptions,
     RoleOptions,
     TokenOptions,
+    ViewOptions,
 )
 from keyway.config.reader import Reader
 from keyway.config.rules import completed
@@ -79,6 +80,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
             "api",
             "identity",
             "role",
+            "view",
             "limits",
         ),
     )
@@ -95,6 +97,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         api_pins=MappingProxyType(dict(reader.named_sections(ApiPinOptions, _api_table(document), "pin", ("api",)))),
         identities=MappingProxyType(dict(reader.named_sections(IdentityOptions, document, "identity"))),
         roles=MappingProxyType(dict(reader.named_sections(RoleOptions, document, "role"))),
+        views=MappingProxyType(dict(reader.named_sections(ViewOptions, document, "view"))),
         limits=reader.section(LimitOptions, document, ("limits",)),
     )
     if serves and not config.backends and not reader.problems:

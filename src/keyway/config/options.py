@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from keyway.address import Address, Gss, Tcp, Tls, Unix
-from keyway.config.hosted import AuditOptions, IdentityOptions, RoleOptions
+from keyway.config.hosted import AuditOptions, IdentityOptions, RoleOptions, ViewOptions
 from keyway.config.option import option
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SandboxOptions",
     "TlsOptions",
     "TokenOptions",
+    "ViewOptions",
     "option",
 ]
 
@@ -298,21 +299,24 @@ class BackendOptions(TlsOptions, KerberosOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenOptions:
-    """A token that clients see, in a slot of its own: one of a backend, or a pool, several with the same keys that are seen as one. Without any such section clients see all slots of all backends."""
+    """A token that clients see, in a slot of its own: one of a backend; a pool, several with the same keys that are seen as one; or views, where the PIN tells which token is meant. Without any such section clients see all slots of all backends."""
 
-    backend: str = option("Name of the backend. May be left out when there is only one. Not for a pool.", "")
+    backend: str = option(
+        "Name of the backend. May be left out when there is only one. Not for a pool, nor for views.", ""
+    )
     uri: str = option(
-        "PKCS #11 URI (RFC 7512) that the token must match, such as pkcs11:token=demo;serial=01. Not for a pool.", ""
+        "PKCS #11 URI (RFC 7512) that the token must match, such as pkcs11:token=demo;serial=01. Not for a pool, nor for views.",
+        "",
     )
     label: str = option(
-        "Label that the token must have. For a pool: label that it shows, up to 32 bytes. Empty: NAME.", ""
+        "Label that the token must have. For a pool, or views: label that it shows, up to 32 bytes. Empty: NAME.", ""
     )
     serial: str = option(
-        "Serial number that the token must have. For a pool: serial number that it shows, up to 16 bytes. Empty: a number made from NAME.",
+        "Serial number that the token must have. For a pool, or views: serial number that it shows, up to 16 bytes. Empty: a number made from NAME.",
         "",
     )
     backend_slot: int = option(
-        "Slot ID in the module. -1: any. Many modules number their slots anew, so prefer label or serial. Not for a pool.",
+        "Slot ID in the module. -1: any. Many modules number their slots anew, so prefer label or serial. Not for a pool, nor for views.",
         -1,
         at_least=-1,
     )
@@ -321,6 +325,10 @@ class TokenOptions:
         -1,
         at_least=-1,
         at_most=0x7FFFFFFF,
+    )
+    views: tuple[str, ...] = option(
+        "Makes the PIN tell which token is meant: names of [view.NAME] sections. It needs identities, for which wrong PINs are counted.",
+        (),
     )
     members: tuple[str, ...] = option(
         "Makes the token a pool: PKCS #11 URIs of the tokens that belong to it, such as pkcs11:token=vault?backend=hsm1. Behind the question mark, "
@@ -378,6 +386,16 @@ class TokenOptions:
     def is_pool(self) -> bool:
         """Whether this is a pool."""
         return bool(self.members)
+
+    @property
+    def has_views(self) -> bool:
+        """Whether the PIN tells which token is meant."""
+        return bool(self.views)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a token of a backend."""
+        return not self.members and not self.views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -541,4 +559,5 @@ class Config:
     api_pins: MappingProxyType[str, ApiPinOptions] = field(default_factory=lambda: MappingProxyType({}))
     identities: MappingProxyType[str, IdentityOptions] = field(default_factory=lambda: MappingProxyType({}))
     roles: MappingProxyType[str, RoleOptions] = field(default_factory=lambda: MappingProxyType({}))
+    views: MappingProxyType[str, ViewOptions] = field(default_factory=lambda: MappingProxyType({}))
     limits: LimitOptions = field(default_factory=LimitOptions)

@@ -13,11 +13,11 @@ from keyway.config.reader import NAME_RULE, is_name
 from keyway.config.uris import token_uri
 from keyway.cryptoki import RV, Uri
 
-__all__ = ["MemberOptions", "check_error_classes", "error_classes_of", "members_of", "pool"]
+__all__ = ["MemberOptions", "check_error_classes", "error_classes_of", "members_of", "pool", "shown"]
 
 _QUERY: Final = ("backend", "name", "weight", "standby")
-_NOT_OF_POOLS: Final = ("backend", "uri", "backend_slot")
-_OF_ALL: Final = ("label", "serial", "slot", "pin_file")
+_OF_TOKENS: Final = ("backend", "uri", "backend_slot", "label", "serial", "slot", "pin_file")
+_NOT_OF_POOLS: Final = ("backend", "uri", "backend_slot", "views")
 _CLASSES: Final = ("lost", "session", "busy", "caller")
 _MAX_WEIGHT: Final = 1000
 _MAX_RV: Final = 0xFFFF_FFFF_FFFF_FFFF
@@ -98,7 +98,7 @@ def pool(name: str, token: TokenOptions, config: Config, wrong: Wrong) -> TokenO
         is_given = getattr(token, each.name) != each.default
         if is_given and token.is_pool and each.name in _NOT_OF_POOLS:
             wrong((*path, each.name), "is not for a pool")
-        elif is_given and not token.is_pool and each.name not in (*_NOT_OF_POOLS, *_OF_ALL):
+        elif is_given and not token.is_pool and each.name not in _OF_TOKENS:
             wrong((*path, each.name), "is for a pool only, a token with members")
     if not token.is_pool:
         if token.pin_file is not None and not config.identities:
@@ -112,6 +112,18 @@ def pool(name: str, token: TokenOptions, config: Config, wrong: Wrong) -> TokenO
     if token.wrapping_key and token.writes != "all":
         wrong((*path, "wrapping_key"), 'is for writes = "all" only')
     _check_members(token, config, (*path, "members"), wrong)
+    return shown(name, token, wrong)
+
+
+def shown(name: str, token: TokenOptions, wrong: Wrong) -> TokenOptions:
+    """Return a token that the gateway describes itself, with its label and serial number filled in.
+
+    Args:
+        name: The token's name.
+        token: Its section.
+        wrong: Told what is wrong.
+    """
+    path = ("token", name)
     label, serial = token.label or name, token.serial or _serial(name)
     for key, text, room in (("label", label, _LABEL_ROOM), ("serial", serial, _SERIAL_ROOM)):
         if len(text.encode()) <= room:

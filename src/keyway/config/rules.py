@@ -23,6 +23,7 @@ from keyway.config.options import (
 )
 from keyway.config.pools import check_error_classes, pool
 from keyway.config.uris import key_uri, token_uri
+from keyway.config.views import check_views, token_with_views
 
 __all__ = ["completed"]
 
@@ -47,6 +48,7 @@ def completed(config: Config, wrong: Wrong) -> Config:
     _check_offered(config, wrong)
     _check_metrics(config.metrics, ("metrics",), wrong)
     check_access(config, wrong)
+    check_views(config, wrong)
     _check_audit(config.audit, config, ("audit",), wrong)
     if config.api is not None:
         _check_api(config.api, config, ("api",), wrong)
@@ -235,8 +237,11 @@ def _tokens(config: Config, wrong: Wrong) -> MappingProxyType[str, TokenOptions]
     tokens: dict[str, TokenOptions] = {}
     slots: dict[int, str] = {}
     for name, token in config.tokens.items():
-        token = pool(name, token, config, wrong)
-        if not token.is_pool:
+        if token.has_views and not token.is_pool:
+            token = token_with_views(name, token, config, wrong)
+        else:
+            token = pool(name, token, config, wrong)
+        if token.is_plain:
             token = _plain_token(name, token, config, wrong)
         if token.slot in slots:
             wrong(("token", name, "slot"), f"slot {token.slot} is also that of token.{slots[token.slot]}")
@@ -255,7 +260,7 @@ def _plain_token(name: str, token: TokenOptions, config: Config, wrong: Wrong) -
     elif token.backend not in config.backends:
         wrong((*path, "backend"), f"there is no section [backend.{token.backend}]")
     if not (token.uri or token.label or token.serial or token.backend_slot >= 0):
-        wrong(path, "one of uri, label, serial and backend_slot is needed; or members, for a pool")
+        wrong(path, "one of uri, label, serial and backend_slot is needed; or members, for a pool; or views")
     if token.uri:
         try:
             token_uri(token.uri)

@@ -1,21 +1,25 @@
-"""The backends and pools of a daemon: those that new contexts get, and those that only older contexts still have."""
+"""The backends, pools and tokens with views of a daemon: those that new contexts get, and those that only older contexts still have."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keyway.config import Config, members_of
+from keyway.config import Config, members_of, target_of
 from keyway.daemon.backend import Backend
 from keyway.daemon.pool.pool import Pool
+from keyway.daemon.views.home import ViewsHome
+from keyway.daemon.views.lead import Lead
+from keyway.gateway.slots import TokenRule
 from keyway.observe.log import event
 
 if TYPE_CHECKING:
     from keyway.config import BackendOptions
     from keyway.daemon.binding import Home
+    from keyway.daemon.guard.reach import PinFile
     from keyway.daemon.tasks import Tasks
     from keyway.observe.metrics import Counters
 
@@ -28,13 +32,20 @@ class Homes:
     Attributes:
         backends: The backends by name.
         pools: The pools by the token's name.
-        by_name: Both, by what clients' streams know them by. A context keeps the one that it began with.
+        views: The tokens with views by name.
+        by_name: All of these, by what clients' streams know them by. A context keeps the one that it began with.
         old_backends: Backends that are not configured any more, or not like that.
         old_pools: Such pools.
     """
 
     def __init__(
-        self, config: Config, binary: Path, environment: Mapping[str, str], tasks: Tasks, counters: Counters
+        self,
+        config: Config,
+        binary: Path,
+        environment: Mapping[str, str],
+        tasks: Tasks,
+        counters: Counters,
+        pin_file: Callable[[Path, str], PinFile],
     ) -> None:
         """Prepare those of a configuration. Needs a running loop.
 
@@ -44,6 +55,7 @@ class Homes:
             environment: What module hosts inherit, before their backend's own variables.
             tasks: What runs beside the loop's callbacks.
             counters: Where calls are counted.
+            pin_file: Returns what is known of a file with a PIN, by its path and the name of its token.
 
         Raises:
             AddressError: Files for TLS can't be used.
@@ -52,6 +64,7 @@ class Homes:
         self._environment = environment
         self._tasks = tasks
         self._counters = counters
+        self._pin_file = pin_file
         self._running: dict[Backend | Pool, asyncio.Task[None]] = {}
         self._ending: set[Backend] = set()
         self.old_backends: set[Backend] = set()
@@ -62,7 +75,12 @@ class Homes:
         self.pools: Mapping[str, Pool] = {
             name: self.new_pool(name, config, self.backends) for name, token in config.tokens.items() if token.is_pool
         }
-        self.by_name = _by_name(self.backends, self.pools)
+        self.views: Mapping[str, ViewsHome] = {
+            name: self.new_views(name, config, self.backends, self.pools)
+            for name, token in config.tokens.items()
+            if token.has_views
+        }
+        self.by_name = _by_name(self.backends, self.pools, self.views)
         self._count()
 
     def new_backend(self, name: str, options: BackendOptions) -> Backend:
@@ -84,6 +102,27 @@ class Homes:
         token = config.tokens[name]
         return Pool(name, token, members_of(token, config), backends, self._tasks, self._counters, config.limits.ending)
 
+    def new_views(
+        self, name: str, config: Config, backends: Mapping[str, Backend], pools: Mapping[str, Pool]
+    ) -> ViewsHome:
+        """Return a token with views.
+
+        Args:
+            name: The token's name.
+            config: The configuration.
+            backends: Its backends by name.
+            pools: Its pools by the token's name.
+        """
+        leads = []
+        for each in config.tokens[name].views:
+            view = config.views[each]
+            target = target_of(view, config)
+            held = self._pin_file(view.pin_file or view.select, f"{name}/{each}")
+            rule = None if target.pool else TokenRule(name=each, number=0, backend=target.backend, uri=target.uri)
+            home: Home = pools[target.pool] if target.pool else backends[target.backend]
+            leads.append(Lead(name, each, home, rule, view.select, held))
+        return ViewsHome(name, config.tokens[name], leads, self._tasks, config.limits.ending)
+
     def start(self) -> None:
         """Start what does not run yet."""
         for backend in self.backends.values():
@@ -93,12 +132,15 @@ class Homes:
             if pool not in self._running:
                 self._running[pool] = self._tasks.start(pool.run(), pool.name)
 
-    def change(self, backends: Mapping[str, Backend], pools: Mapping[str, Pool]) -> None:
+    def change(
+        self, backends: Mapping[str, Backend], pools: Mapping[str, Pool], views: Mapping[str, ViewsHome]
+    ) -> None:
         """Let new contexts get others from now on, and start them.
 
         Args:
             backends: The backends by name; those that stay are the same objects.
             pools: The pools by the token's name, likewise.
+            views: The tokens with views by name.
         """
         gone = set(self.backends.values()) - set(backends.values())
         self.old_pools |= set(self.pools.values()) - set(pools.values())
@@ -106,8 +148,8 @@ class Homes:
         for name, backend in backends.items():
             if name in self.backends:
                 backend.answered = self.backends[name].answered  # Whoever watches sees it go up only.
-        self.backends, self.pools = backends, pools
-        self.by_name = _by_name(backends, pools)
+        self.backends, self.pools, self.views = backends, pools, views
+        self.by_name = _by_name(backends, pools, views)
         self._count()
         self.start()
         for backend in gone:
@@ -121,6 +163,7 @@ class Homes:
         Args:
             used: What contexts have.
         """
+        used = {*used, *(behind for home in used if isinstance(home, ViewsHome) for behind in home.homes)}
         for pool in list(self.old_pools):
             if pool.is_idle and pool not in used:
                 self.old_pools.discard(pool)
@@ -148,5 +191,11 @@ class Homes:
         self._counters.answered = {name: backend.answered for name, backend in self.backends.items()}
 
 
-def _by_name(backends: Mapping[str, Backend], pools: Mapping[str, Pool]) -> Mapping[str, Home]:
-    return {**backends, **{pool.name: pool for pool in pools.values()}}
+def _by_name(
+    backends: Mapping[str, Backend], pools: Mapping[str, Pool], views: Mapping[str, ViewsHome]
+) -> Mapping[str, Home]:
+    return {
+        **backends,
+        **{pool.name: pool for pool in pools.values()},
+        **{home.name: home for home in views.values()},
+    }

@@ -16,12 +16,13 @@ _LONGEST: Final = 4096
 """Bytes of a line."""
 
 
-def read_pin_file(path: Path, token: str) -> bytes | None:
+def read_pin_file(path: Path, token: str, option: str = "pin_file") -> bytes | None:
     """Return the PIN in a file: its first line. None, which is logged, if it can't be read, or others can read it, too.
 
     Args:
         path: The file.
         token: The name of the token's section, for the log.
+        option: The option that names the file, for the log.
     """
     try:
         with path.open("rb") as file:
@@ -31,5 +32,5 @@ def read_pin_file(path: Path, token: str) -> bytes | None:
             reason = "it is no regular file, or others may read it"
     except OSError as error:
         reason = error.strerror or str(error)
-    event(logging.ERROR, "pin_file can't be used", token=token, file=str(path), reason=reason)
+    event(logging.ERROR, f"{option} can't be used", token=token, file=str(path), reason=reason)
     return None

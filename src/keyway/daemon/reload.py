@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from keyway.daemon.pool.member import Member
     from keyway.daemon.pool.pool import Pool
     from keyway.daemon.server import Daemon
+    from keyway.daemon.views.home import ViewsHome
 
 __all__ = ["Outcome", "reload"]
 
@@ -111,6 +112,7 @@ class _Future:
         backends: The backends by name.
         pools: The pools by the token's name.
         members: The members of those pools that change.
+        views: The tokens with views by name.
         offers: The offers.
         monitor: What answers monitoring.
         listeners: The listeners.
@@ -121,6 +123,7 @@ class _Future:
     backends: dict[str, Backend] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     members: dict[str, list[Member]] = field(default_factory=dict)
+    views: dict[str, ViewsHome] = field(default_factory=dict)
     offers: list[Offer] = field(default_factory=list)
     monitor: Monitor | None = None
     listeners: list[Listener] = field(default_factory=list)
@@ -155,10 +158,21 @@ async def _prepared(daemon: Daemon, decided: Plan, undo: AsyncExitStack) -> _Fut
             future.pools[name] = homes.new_pool(name, config, future.backends)
         elif token.is_pool:
             future.pools[name] = homes.pools[name]
+    for name, token in config.tokens.items():
+        if token.has_views:
+            future.views[name] = _views(daemon, decided, future, name)
     for name in decided.pools.changed:
         members = members_of(config.tokens[name], config)
         future.members[name] = await future_members(future.pools[name], members, future.backends)
     return future
+
+
+def _views(daemon: Daemon, decided: Plan, future: _Future, name: str) -> ViewsHome:
+    """Return a token with views: the one that is there, unless it has changed, or what it leads to is another one now."""
+    made = daemon.homes.new_views(name, decided.config, future.backends, future.pools)
+    present = daemon.homes.views.get(name)
+    stays = present is not None and name not in decided.views.changed and present.homes == made.homes
+    return present if present is not None and stays else made
 
 
 def _listen(daemon: Daemon, decided: Plan, future: _Future, undo: AsyncExitStack) -> None:
@@ -192,7 +206,11 @@ def _go_by(daemon: Daemon, decided: Plan, future: _Future) -> None:
         change(future.pools[name], token, members_of(token, config), members)
     for pool in (*daemon.pools.values(), *future.pools.values()):
         pool.ending = config.limits.ending
-    daemon.homes.change(future.backends, future.pools)
+    for name in (*decided.views.changed, *decided.views.removed):
+        daemon.homes.views[name].is_outdated = True
+    for home in future.views.values():
+        home.ending = config.limits.ending
+    daemon.homes.change(future.backends, future.pools, future.views)
     daemon.config = config
     daemon.gate = future.gate
     for listener in daemon.listeners:

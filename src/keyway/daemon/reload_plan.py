@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from keyway.config import Config, ListenerOptions, MemberOptions, TokenOptions, members_of
+from keyway.config import Config, ListenerOptions, MemberOptions, RoleOptions, TokenOptions, ViewOptions, members_of
 
 __all__ = ["Changes", "Plan", "plan"]
 
@@ -41,6 +41,7 @@ class Plan:
         config: What is in force afterwards: the new configuration, but for what needs a restart.
         backends: The backends; one that is changed is another one for new contexts.
         pools: The pools; one that is changed stays, with other members or options.
+        views: The tokens with views; one that is changed, in its views or in their roles, is another one, and contexts with the former are ended.
         tokens: The other tokens.
         listeners: The name that each listener has now, by that which it will have: where the address is the same, the socket stays.
         new_listeners: Names of those that are to be opened.
@@ -54,6 +55,7 @@ class Plan:
     config: Config
     backends: Changes
     pools: Changes
+    views: Changes
     tokens: Changes
     listeners: Mapping[str, str]
     new_listeners: tuple[str, ...]
@@ -68,6 +70,7 @@ class Plan:
         for word, changes in (
             ("backend", self.backends),
             ("pool", self.pools),
+            ("views of", self.views),
             ("token", self.tokens),
             ("listener", Changes(self.new_listeners, self.changed_listeners, self.old_listeners)),
             ("offer", self.offers),
@@ -97,6 +100,7 @@ def plan(old: Config, new: Config) -> Plan:
         config=dataclasses.replace(new, listen=old.listen, audit=old.audit),
         backends=backends,
         pools=pools,
+        views=_changes(_with_views(old), _with_views(new)),
         tokens=_changes(_plain(old), _plain(new)),
         listeners=kept,
         new_listeners=tuple(name for name in new.listeners if name not in kept),
@@ -123,7 +127,19 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Changes:
 
 
 def _plain(config: Config) -> Mapping[str, TokenOptions]:
-    return {name: token for name, token in config.tokens.items() if not token.is_pool}
+    return {name: token for name, token in config.tokens.items() if token.is_plain}
+
+
+def _with_views(
+    config: Config,
+) -> Mapping[str, tuple[TokenOptions, tuple[tuple[ViewOptions, tuple[RoleOptions, ...]], ...]]]:
+    """Return the tokens with views, and all that decides what a PIN leads to and what may be done there."""
+    views = {name: (view, tuple(config.roles[role] for role in view.roles)) for name, view in config.views.items()}
+    return {
+        name: (token, tuple(views[view] for view in token.views))
+        for name, token in config.tokens.items()
+        if token.has_views
+    }
 
 
 def _pools(old: Config, new: Config, changed_backends: Collection[str]) -> Changes:

@@ -116,7 +116,7 @@ class Daemon:
         self._signer = signer
         self.clients: set[Connection] = set()
         own = {OWN: config.listen.as_listener()} if config.listen is not None else {}
-        self.homes = Homes(config, binary, environment, self.tasks, self.counters)
+        self.homes = Homes(config, binary, environment, self.tasks, self.counters, self.ledger.pin_file)
         self.listeners = [
             Listener(self, name, options, self.view(options)) for name, options in {**own, **config.listeners}.items()
         ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keyway.daemon.pool.draining import member_of
 from keyway.daemon.pool.stream import PoolStream
+from keyway.daemon.views.stream import ViewsStream
 
 if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
@@ -53,8 +54,9 @@ def pool_contexts(client: Connection) -> Iterator[PoolContext]:
     """Yield what a client has at pools."""
     binding = client.service.binding
     for link in binding.links.values() if binding is not None else ():
-        if isinstance(link.host, PoolStream):
-            yield link.host.context
+        stream = link.host.behind if isinstance(link.host, ViewsStream) else link.host
+        if isinstance(stream, PoolStream):
+            yield stream.context
 
 
 def _bound(context: PoolContext) -> list[dict[str, Any]]:

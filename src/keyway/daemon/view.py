@@ -14,6 +14,8 @@ from keyway.daemon.backend import BackendError
 from keyway.daemon.link import Link, LinkLost
 from keyway.daemon.pool.names import HOME
 from keyway.daemon.survey import survey
+from keyway.daemon.views.home import ViewsHome
+from keyway.daemon.views.names import home_name
 from keyway.gateway.selection import Selection, TokenFilter
 from keyway.gateway.slots import (
     BackendSlot,
@@ -75,6 +77,7 @@ class View:
         self.homes: Final = tuple({rule.backend: None for rule in self.rules}) or tuple(config.backends)
         self.pools: Final = {pool.name: pool for pool in pools if pool.name in self.homes}
         self.backends: Final = {name: backends[name] for name in self.homes}
+        self._views = [home for home in self.backends.values() if isinstance(home, ViewsHome)]
         self._timeouts = {name: options.start_timeout for name, options in config.backends.items()}
 
     @property
@@ -101,6 +104,7 @@ class View:
         answers = await asyncio.gather(*(self._look_at(binding, name) for name in self._timeouts if name in wanted))
         seen = [each for answer in answers for each in answer]
         seen += [await pool.seen() for home, pool in self.pools.items() if home in wanted]
+        seen += [home.seen() for home in self._views]
         before = binding.context.slots
         return self._selection.of(self._numbered(seen), before.given if isinstance(before, VirtualSlots) else {})
 
@@ -132,15 +136,16 @@ def _rules(config: Config) -> Iterable[TokenRule]:
     free = (number for number in range(len(config.tokens) * 2 + 1) if number not in taken)
     for name, token in config.tokens.items():
         number = token.slot if token.slot >= 0 else next(free)
-        if token.is_pool:
+        if not token.is_plain:
+            home = HOME.format(name) if token.is_pool else home_name(name)
             yield TokenRule(
                 name=name,
                 number=number,
-                backend=HOME.format(name),
+                backend=home,
                 label=token.label,
                 serial=token.serial,
-                is_protected=token.writes == "deny",
-                place=BackendSlot(HOME.format(name), 0),
+                is_protected=token.is_pool and token.writes == "deny",
+                place=BackendSlot(home, 0),
             )
             continue
         yield TokenRule(

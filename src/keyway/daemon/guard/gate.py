@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from keyway.access.attempts import Attempts
 from keyway.access.identity import Evidence, Identity, IdentityRule, identify
-from keyway.access.policy import Access
+from keyway.access.policy import Access, TokenAccess
 from keyway.access.quota import Usage
 from keyway.access.role import Quota, Role, TokenFacts
 from keyway.access.role import TokenRule as AnyToken
-from keyway.config import ConfigError, identity_rules_of, resolved
+from keyway.config import ConfigError, identity_rules_of, resolved, roles_of
+from keyway.config.views import facts_of
 from keyway.cryptoki import stripped
 from keyway.daemon.guard.guard import Guard
 from keyway.daemon.guard.reach import PinFile, Reach
 from keyway.daemon.guard.transport import GuardedTransport
+from keyway.daemon.views.names import home_name
+from keyway.daemon.views.stream import ViewsStream
 from keyway.gateway.slots import BackendSlot, SeenSlot, Slot, TokenRule, VirtualSlots
+from keyway.observe.log import event
 
 if TYPE_CHECKING:
     from keyway.backend.stream import Stream
@@ -73,16 +78,24 @@ class Ledger:
 class Gate:
     """Tells who is who, as the configuration has it."""
 
-    def __init__(self, rules: Sequence[IdentityRule], ledger: Ledger, pin_files: Mapping[str, Path]) -> None:
+    def __init__(
+        self,
+        rules: Sequence[IdentityRule],
+        ledger: Ledger,
+        pin_files: Mapping[str, Path],
+        views: Mapping[tuple[str, str], TokenAccess],
+    ) -> None:
         """Prepare.
 
         Args:
             rules: Who is who. Without any, nobody is asked, and all may do what the token lets them.
             ledger: What identities have used.
             pin_files: Files with PINs, by the names of configured tokens.
+            views: What the roles of views allow, by the names of token and view; views without roles are not there.
         """
         self._rules = tuple(rules)
         self._pin_files = pin_files
+        self._views = views
         self._ledger = ledger
 
     def enter(
@@ -108,7 +121,7 @@ class Gate:
             identity = identify(self._rules, evidence_of(peer, entrance.name, is_offer=entrance.is_offer))
         else:
             identity = Identity(_name_of(peer), _ANYTHING)
-        return Entrant(identity, entrance.view.rules, self._ledger, self._pin_files, audit, context)
+        return Entrant(identity, entrance.view.rules, self._ledger, self._pin_files, audit, context, self._views)
 
 
 class Entrant:
@@ -126,6 +139,7 @@ class Entrant:
         pin_files: Mapping[str, Path],
         audit: AuditLog | None,
         context: str,
+        views: Mapping[tuple[str, str], TokenAccess],
     ) -> None:
         """Prepare.
 
@@ -136,8 +150,10 @@ class Entrant:
             pin_files: Files with PINs, by the names of tokens.
             audit: Where calls are recorded; None if they are not.
             context: Name of the context.
+            views: What the roles of views allow, by the names of token and view.
         """
         self._audit = audit
+        self._views = views
         self._context = context
         self._ledger = ledger
         self._pin_files = pin_files
@@ -184,6 +200,46 @@ class Entrant:
             witness = Witness(self._audit, self.name, self._context)
         guard = Guard(stream, self._reaches.setdefault(stream.name, {}), self.name, self._ledger.attempts, witness)
         stream.transport = GuardedTransport(guard, stream.transport)
+        if isinstance(stream, ViewsStream):
+            stream.context.guest = self
+
+    def sees(self, home: str) -> bool:
+        """Tell whether something of a backend is visible.
+
+        Args:
+            home: What the backend, pool or token with views is called.
+        """
+        return bool(self._reaches.get(home))
+
+    # At tokens with views
+
+    def enter(self, stream: Stream, token: str, view: str, slot: int) -> None:
+        """Put a guard into a stream to the token behind a view, if there are roles for that view. It stands behind the first one: what passes both is allowed.
+
+        Args:
+            stream: The stream.
+            token: The name of the token with views.
+            view: The view's name.
+            slot: The token's slot there.
+        """
+        access = self._views.get((token, view))
+        if access is not None:
+            shown = f"{token}/{view}"
+            reach = Reach(access, slot, shown, self._ledger.usage(self.name, shown, access.quota))
+            guard = Guard(stream, {slot: reach}, self.name, self._ledger.attempts, is_inner=True)
+            stream.transport = GuardedTransport(guard, stream.transport)
+
+    def chose(self, token: str, view: str) -> None:
+        """Take note of the view that a PIN has chosen; an empty one for none.
+
+        Args:
+            token: The name of the token with views.
+            view: The view's name.
+        """
+        for reach in self._reaches.get(home_name(token), {}).values():
+            reach.chose(view)
+        if view:
+            event(logging.INFO, "view chosen", token=token, view=view, identity=self.name, context=self._context)
 
     def _facts(self, slot: Slot) -> tuple[TokenFacts, BackendSlot | None]:
         content = slot.content
@@ -215,11 +271,22 @@ def new_gate(config: Config, ledger: Ledger) -> Gate:
     ledger.allow(config.limits.pin_attempts)
     # Pools see to theirs themselves.
     pin_files = {
-        name: token.pin_file
-        for name, token in config.tokens.items()
-        if token.pin_file is not None and not token.is_pool
+        name: token.pin_file for name, token in config.tokens.items() if token.pin_file is not None and token.is_plain
     }
-    return Gate(rules, ledger, pin_files)
+    return Gate(rules, ledger, pin_files, _view_accesses(config))
+
+
+def _view_accesses(config: Config) -> dict[tuple[str, str], TokenAccess]:
+    """Return what the roles of views allow, by the names of token and view."""
+    found = {}
+    for name, token in config.tokens.items():
+        for view in token.views:
+            roles = roles_of(config.views[view].roles, config)
+            access = Access(roles).on(facts_of(name, token))
+            if roles:
+                assert access is not None  # The configuration was checked.
+                found[name, view] = access
+    return found
 
 
 def _name_of(peer: Peer) -> str:

@@ -45,6 +45,10 @@ __all__ = ["Guard"]
 
 GUARD_IDS: Final = OWN_IDS + (1 << 24)
 """Where the ids of the guard's own calls start: above those of the daemon's own calls on the same stream."""
+INNER_IDS: Final = OWN_IDS + (3 << 24)
+"""The same for a guard behind another one."""
+_NONE: Final = 1 << 64
+"""Above all ids."""
 
 _BEGIN: Final = slice(HEADER_SIZE, HEADER_SIZE + 12)
 """Where a mechanism's type is, and whether there is a parameter, and of what shape (docs/wire.md, section 4.1)."""
@@ -90,6 +94,8 @@ class Guard(asyncio.Protocol):
         identity: str,
         attempts: Attempts,
         witness: Witness | None = None,
+        *,
+        is_inner: bool = False,
     ) -> None:
         """Stand before a stream. Needs a running loop.
 
@@ -99,6 +105,7 @@ class Guard(asyncio.Protocol):
             identity: Who it is.
             attempts: Which PINs were tried.
             witness: Is told what was asked and what became of it; None if nobody wants to know.
+            is_inner: Whether it stands behind another guard. Then calls of the daemon and of that guard are judged as well: what they tell comes to the client.
         """
         self._far = stream.transport
         self._send = stream.transport.write
@@ -113,7 +120,8 @@ class Guard(asyncio.Protocol):
         self._sessions: dict[int, _Session] = {}
         self._opening: dict[int, tuple[int, _Session]] = {}
         self._own: dict[int, asyncio.Future[tuple[Frame, bytes]]] = {}
-        self._next_id = GUARD_IDS
+        self._next_id = INNER_IDS if is_inner else GUARD_IDS
+        self._unjudged = _NONE if is_inner else OWN_IDS
         self._waiting: deque[tuple[Frame, bytes]] = deque()
         self._waiting_size = 0
         self._pauses: set[str] = set()
@@ -148,7 +156,7 @@ class Guard(asyncio.Protocol):
 
     def _decide(self, frame: Frame, data: bytes) -> bool:
         """Tell whether a request passes; else it is refused, or being worked on."""
-        if frame[3] >= OWN_IDS:
+        if frame[3] >= self._unjudged:
             if frame[1] == _CLOSE:
                 self._closed(frame[4])
             return True

@@ -42,6 +42,12 @@ class PinFile:
         self._path = path
         self._token = token
         self._refused: tuple[int, int] | None = None
+        self._accepted: tuple[int, int] | None = None
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the token has taken what is in the file now."""
+        return self._accepted is not None and self._accepted == self._state()
 
     def read(self) -> bytes | None:
         """Return the PIN; None if there is none to be tried."""
@@ -50,6 +56,10 @@ class PinFile:
             if self._refused is not None and self._refused == self._state()
             else read_pin_file(self._path, self._token)
         )
+
+    def accepted(self) -> None:
+        """Take note that the token has taken it."""
+        self._accepted = self._state()
 
     def refused(self, rv: int) -> None:
         """Take note that the token has refused it."""
@@ -71,6 +81,7 @@ class Reach:
         access: What is allowed.
         slot: The backend's slot.
         token: What the token is called, for logs.
+        shown: The same with the view that was chosen, for who records what is done.
         pin_file: Holds the PIN for whoever gives none; None if nobody does.
         token_flags: What CK_TOKEN_INFO has in addition.
         usage: What the identity has used of its quota.
@@ -87,6 +98,7 @@ class Reach:
         self.access: Final = access
         self.slot: Final = slot
         self.token: Final = token
+        self.shown = token
         self.usage: Final = usage
         quota = access.quota
         is_protected = access.opening(CKF_RW_SESSION | CKF_SERIAL_SESSION) is not None
@@ -101,6 +113,10 @@ class Reach:
         self.used: dict[tuple[object, ...], object] = {}
         self.objects: dict[int, ObjectFacts | None] = {}
         self._since = 0.0
+
+    def chose(self, view: str) -> None:
+        """Take note of the view that is chosen; empty for none."""
+        self.shown = f"{self.token}/{view}" if view else self.token
 
     def allow(self, request: tuple[object, ...]) -> None:
         """Remember that a request was allowed.

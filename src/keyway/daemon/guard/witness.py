@@ -99,7 +99,7 @@ class Witness:
             used = _Used("", _made(frame, data, reach))
         else:
             used = self._active.get(frame[4], {}).get(_ROWS[number].operation, _NOTHING)
-        self._pending[frame[3]] = _Pending(time.perf_counter_ns(), number, reach.token, used)
+        self._pending[frame[3]] = _Pending(time.perf_counter_ns(), number, reach.shown, used)
 
     def closed(self, session: int) -> None:
         """Take note that a session has ended, and with it what was active there."""
@@ -121,7 +121,7 @@ class Witness:
             return
         is_keyed = frame[2] & Flags.FUSED or frame[1] in KEYED
         used = _used(frame, data, reach) if is_keyed else _NOTHING
-        pending = _Pending(time.perf_counter_ns(), frame[1], reach.token, used)
+        pending = _Pending(time.perf_counter_ns(), frame[1], reach.shown, used)
         self._tell("refused", pending, frame[3], rv_name(rv), "the policy does not allow it")
 
     def lost(self) -> None:

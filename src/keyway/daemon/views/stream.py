@@ -1,0 +1,138 @@
+"""A stream to a token with views: what the daemon's side sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from keyway.backend.stream import Stream
+from keyway.daemon.views.context import ViewsContext
+
+if TYPE_CHECKING:
+    from keyway.daemon.views.home import ViewsHome
+
+__all__ = ["ViewsStream", "ViewsTransport"]
+
+
+class ViewsTransport(asyncio.Transport):
+    """Hands frames to a context and back, within the process."""
+
+    def __init__(self, home: ViewsHome) -> None:
+        super().__init__()
+        self.context = ViewsContext(home, self)
+        self.is_paused = False
+        self._protocol: asyncio.Protocol | None = None
+        self._loop = asyncio.get_running_loop()
+        self._is_closing = False
+        self._is_busy = False
+
+    # For the daemon's side
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        """Hand requests to the context."""
+        if not self._is_closing:
+            self.context.receive(bytes(data))
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Say who gets the replies."""
+        assert isinstance(protocol, asyncio.Protocol)
+        self._protocol = protocol
+
+    def is_closing(self) -> bool:
+        """Tell whether the stream is over."""
+        return self._is_closing
+
+    def close(self) -> None:
+        """End the stream."""
+        if not self._is_closing:
+            self._is_closing = True
+            self.context.close()
+            self._loop.call_soon(self._tell_lost)
+
+    def abort(self) -> None:
+        """End the stream."""
+        self.close()
+
+    def pause_reading(self) -> None:
+        """Let no replies come."""
+        self.is_paused = True
+        if self.context.far is not None:
+            self.context.far.host.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let them come again."""
+        self.is_paused = False
+        if self.context.far is not None:
+            self.context.far.host.transport.resume_reading()
+
+    def _tell_lost(self) -> None:
+        if self._protocol is not None:
+            self._protocol.connection_lost(None)
+
+    # For the context
+
+    def deliver(self, data: bytes) -> None:
+        """Hand replies to the daemon's side."""
+        if self._protocol is not None and not self._is_closing:
+            self._protocol.data_received(data)
+
+    def lost(self) -> None:
+        """Say that the stream is over."""
+        self.close()
+
+    def set_busy(self, busy: bool) -> None:
+        """Say that no more requests can be taken for now, or that they can again."""
+        if busy is self._is_busy or self._protocol is None or self._is_closing:
+            return
+        self._is_busy = busy
+        if busy:
+            self._protocol.pause_writing()
+        else:
+            self._protocol.resume_writing()
+
+
+class ViewsStream(Stream):
+    """A stream to a token with views.
+
+    Attributes:
+        context: What is at the other end.
+    """
+
+    kind = "token with views"
+
+    def __init__(self, home: ViewsHome) -> None:
+        super().__init__(home.name)
+        self._home = home
+        transport = ViewsTransport(home)
+        self.transport = transport
+        self.context = transport.context
+
+    @property
+    def place(self) -> int | str:
+        """The token, and the view that was chosen."""
+        lead = self.context.lead
+        return self._home.token_name if lead is None else lead.shown
+
+    @property
+    def behind(self) -> Stream | None:
+        """The stream to the token that was chosen; None while there is none."""
+        return None if self.context.far is None else self.context.far.host
+
+    def note_lost(self, error: Exception | None) -> None:
+        """Do nothing: what counts is the end of what is behind."""
+
+    def end(self, grace: float) -> None:
+        """Close the stream. What is behind has its own time."""
+        self.transport.close()
+        self._home.tasks.start(self._end(), "end of a context with views")
+
+    async def _end(self) -> None:
+        how = await self.context.wait_ended()
+        if not self.ended.done():
+            self._note_end(how)
+
+    def _cut_off(self) -> None:
+        """Close the stream, and cut off what is behind."""
+        if (behind := self.behind) is not None:
+            behind.kill(self._why)
+        self.transport.close()
