@@ -10,7 +10,7 @@ from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
 from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
 from keyway.daemon.intake import Intake
-from keyway.daemon.link import Frame, reply_frame
+from keyway.daemon.link import OWN_IDS, Frame, reply_frame
 from keyway.transport.descriptor import DescriptorTransport
 from keyway.transport.gss import GssTransport
 from keyway.wire.ahead import READ_AHEAD
@@ -150,7 +150,8 @@ class ClientConnection(Connection):
                     return
                 self._need = stop - at
                 break
-            other = bound.get(frame[4]) if frame[1] in plain and not frame[2] & _NEEDS_LOOK else None
+            is_short = frame[1] in plain and not frame[2] & _NEEDS_LOOK and frame[3] < OWN_IDS
+            other = bound.get(frame[4]) if is_short else None
             if other is not link:
                 if link is not None and start < at:
                     link.write(data[start:at])
@@ -178,7 +179,9 @@ class ClientConnection(Connection):
 
     def _place(self, frame: Frame, *, is_whole: bool) -> tuple[Link, Part] | None:
         """Return where a large body goes if it need not go through the socket."""
-        if frame[1] not in self.service.plain or frame[2] & _NEEDS_LOOK or not (is_whole or self._can_fill):
+        if frame[1] not in self.service.plain or frame[2] & _NEEDS_LOOK or frame[3] >= OWN_IDS:
+            return None
+        if not (is_whole or self._can_fill):
             return None
         link = self._bound.get(frame[4])
         if link is None or (part := link.loans.place(frame[0])) is None:

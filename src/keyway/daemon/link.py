@@ -24,7 +24,10 @@ Frame = tuple[int, int, int, int, int, int]
 
 _UNPACK: Final = HEADER.unpack_from
 OWN_IDS: Final = 0x6B65_7977_6179_0000
-"""Where the ids of the daemon's own calls start. Clients count from small numbers; one that comes here on purpose loses its connection."""
+"""Where the ids of the daemon's own calls start. What comes from a client never has one of these: guards go by that. Clients count from small numbers, but for another gateway's own
+calls; these, and whoever comes here on purpose, get another id on their way (`Link.new_id`)."""
+CLIENT_IDS: Final = OWN_IDS - (1 << 24)
+"""Where those ids start."""
 
 
 class LinkLost(Exception):
@@ -119,6 +122,7 @@ class Link(asyncio.Protocol):
         self._owner = owner
         self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next_id = OWN_IDS
+        self._next_client_id = CLIENT_IDS
         self._rest = bytearray()
         self._need = 0
         host.transport.set_protocol(self)
@@ -143,6 +147,13 @@ class Link(asyncio.Protocol):
         number = self._new_id()
         self.closes[number] = asyncio.get_running_loop().create_future()
         return number
+
+    def new_id(self) -> int:
+        """Return an id for a client's call whose own id is among those of the daemon's calls."""
+        while True:
+            self._next_client_id = self._next_client_id + 1 if self._next_client_id < OWN_IDS - 1 else CLIENT_IDS
+            if self._next_client_id not in self.in_flight:
+                return self._next_client_id
 
     async def closed(self) -> None:
         """Wait until those that are under way now have been answered, or the host has ended."""

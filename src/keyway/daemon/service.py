@@ -14,7 +14,7 @@ from keyway.cryptoki.constants import CKF_DONT_BLOCK
 from keyway.daemon.backend import BackendError
 from keyway.daemon.binding import Binding
 from keyway.daemon.changes import CHANGING
-from keyway.daemon.link import Frame, Link, Tracked, call_name, reply_frame
+from keyway.daemon.link import OWN_IDS, Frame, Link, Tracked, call_name, reply_frame
 from keyway.daemon.slot_events import SlotEvents
 from keyway.daemon.views.home import ViewsHome
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable, write_protected
@@ -197,7 +197,7 @@ class Service:
             and self.binding.context.slots.is_protected(request[4])
         ):
             body = _protected(body)
-        reply = HEADER.pack(len(body), *frame[1:4], request[4], frame[5]) + body
+        reply = HEADER.pack(len(body), *frame[1:3], *request[3:5], frame[5]) + body
         if late:
             self._daemon.tasks.start(self._write_after(late, reply), "news of changes")
         else:
@@ -422,12 +422,13 @@ class Service:
                 return
             self._daemon.note_reader(link.name, self)
         again = again and frame[1] in REPEATED
-        needed = self._needs_reply(route) or turn is not None or again or decision.target != frame[4]
+        is_foreign = frame[3] >= OWN_IDS
+        needed = self._needs_reply(route) or turn is not None or again or is_foreign or decision.target != frame[4]
         if needed or (frame[1] in CHANGING and self._daemon.changes.concern(link.name, self)):
             # The reply to a posted call that changes sessions is needed here, if not by the client.
             flags = frame[2] & ~Flags.POSTED
             is_unwaited = route is Route.CLOSE_SESSION and frame[2] & Flags.POSTED
-            number = link.begin_close() if is_unwaited else frame[3]
+            number = link.begin_close() if is_unwaited else link.new_id() if is_foreign else frame[3]
             link.tracked[number] = Tracked(frame, handle, turn, data if again else None)
             link.in_flight[number] = frame
             data = HEADER.pack(*frame[:2], flags, number, decision.target, frame[5]) + data[HEADER_SIZE:]

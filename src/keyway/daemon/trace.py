@@ -129,7 +129,7 @@ def _under_way(client: Connection) -> Iterator[tuple[int, Frame]]:
     for link in binding.links.values() if binding else ():
         for number, frame in link.in_flight.items():
             if number < OWN_IDS:
-                yield number, frame
+                yield frame[3], frame
 
 
 class _Tracer:

@@ -5,7 +5,18 @@ from tests.daemon.guard.guests import OTHER, SLOT
 from tests.daemon.pool.app import RSA, WRITE
 from tests.daemon.pool.writer import P256, template
 
-from keyway.cryptoki import RV, Attribute, Mechanism, MechanismInfo, Null, Numbers, Room, RoomBytes, call_named
+from keyway.cryptoki import (
+    RV,
+    Attribute,
+    Mechanism,
+    MechanismInfo,
+    Null,
+    Numbers,
+    ObjectsRoom,
+    Room,
+    RoomBytes,
+    call_named,
+)
 from keyway.cryptoki.constants import (
     CKA_CLASS,
     CKA_EC_PARAMS,
@@ -24,8 +35,10 @@ from keyway.cryptoki.constants import (
     CKO_DATA,
     CKO_PRIVATE_KEY,
 )
+from keyway.daemon.guard.guard import GUARD_IDS, INNER_IDS
+from keyway.daemon.link import OWN_IDS
 from keyway.wire.ahead import READ_AHEAD, Query, ReadAhead, encode_read_ahead
-from keyway.wire.codec import encode_request
+from keyway.wire.codec import decode_reply, encode_request
 
 EVERY = ["rsa", "ec", "aes", "note"]
 
@@ -97,6 +110,31 @@ class TestObjects:
                     answers.add((read, used, fused))
             hidden = (RV.CKR_OBJECT_HANDLE_INVALID, RV.CKR_KEY_HANDLE_INVALID, RV.CKR_KEY_HANDLE_INVALID)
             assert answers == {hidden}
+
+    @pytest.mark.parametrize("own_ids", [OWN_IDS, GUARD_IDS, INNER_IDS])
+    def test_the_id_of_a_request_makes_no_difference(self, guests, own_ids):
+        """Not even if it is one that the daemon itself would use: another gateway's own calls have such."""
+
+        def call(app, id_, name, *values):
+            row = call_named(name)
+            object_, body = encode_request(row, values)
+            app.send(row.number, body, target=1, object_=object_, id_=id_)
+            frame = app.receive()
+            assert frame.header.id == id_
+            return frame.header.rv, decode_reply(row, frame.body)
+
+        with guests.app("owner") as app:
+            number = len(app.find())
+        with guests.app("signer") as app:
+            seen = app.find()
+            assert call(app, own_ids + 1, "C_FindObjectsInit", ()) == (RV.CKR_OK, ())
+            rv, (found,) = call(app, own_ids + 2, "C_FindObjects", ObjectsRoom(64, has_count=True, has_buffer=True))
+            assert (rv, sorted(found.data)) == (RV.CKR_OK, sorted(seen))
+            assert call(app, own_ids + 3, "C_FindObjectsFinal") == (RV.CKR_OK, ())
+            hidden = set(range(1, 4 * number)) - set(seen)
+            query = (Attribute(CKA_LABEL, RoomBytes(64)),)
+            told = {call(app, own_ids + handle, "C_GetAttributeValue", handle, query) for handle in hidden}
+            assert told == {(RV.CKR_OBJECT_HANDLE_INVALID, ())}
 
     def test_reading_ahead_tells_no_more(self, guests):
         def ahead(app, *attributes):
