@@ -178,3 +178,22 @@ def test_no_pace_gives_more_than_the_free_ones_before_the_first_wait(free, pause
                 assert now - last >= FIRST_WAIT
             attempts.end("web", "t", now, False)
             last = now
+
+
+def test_a_right_pin_of_several_clears_nothing_until_a_day_has_passed():
+    attempts = Attempts(2)
+
+    def right(now):
+        assert attempts.begin("web", "t", now) == 0
+        attempts.end("web", "t", now, True, is_one_of_several=True)
+
+    wrong(attempts, 0)
+    right(1)
+    wrong(attempts, 2)
+    assert attempts.begin("web", "t", 3) > 0
+    right(2 + FIRST_WAIT)
+    wrong(attempts, 3 + FIRST_WAIT)
+    assert attempts.begin("web", "t", 4 + 2 * FIRST_WAIT) > 0
+    right(3 + FIRST_WAIT + LONGEST_WAIT)
+    wrong(attempts, 4 + FIRST_WAIT + LONGEST_WAIT)
+    assert attempts.begin("web", "t", 4 + FIRST_WAIT + LONGEST_WAIT) == 0

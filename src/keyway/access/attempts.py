@@ -20,11 +20,13 @@ class _Account:
         wrong: Wrong PINs in a row.
         pending: PINs that the token has been given and has not judged.
         until: When it may try again.
+        last: When the last wrong one was given.
     """
 
     wrong: int = 0
     pending: int = 0
     until: float = -inf
+    last: float = -inf
 
 
 class Attempts:
@@ -33,6 +35,8 @@ class Attempts:
     So many wrong ones in a row are free. After each one more the identity waits, twice as long as before, from half a minute up to a day. What the token has not yet
     judged counts as wrong, so guessing in many sessions at a time gains nothing. When the token says that the next wrong PIN locks it, only
     those may log in who have given no wrong one.
+
+    A right PIN makes wrong ones before it forgotten. Where a token has several, each for something else, it does not: who knows one of them could guess at the others for ever. There they are forgotten when there was none for a day.
     """
 
     def __init__(self, free: int) -> None:
@@ -67,7 +71,9 @@ class Attempts:
         account.pending += 1
         return 0.0
 
-    def end(self, identity: str, token: str, now: float, is_right: bool | None) -> None:
+    def end(
+        self, identity: str, token: str, now: float, is_right: bool | None, *, is_one_of_several: bool = False
+    ) -> None:
         """Say what became of a PIN.
 
         Args:
@@ -75,15 +81,17 @@ class Attempts:
             token: What identifies the token.
             now: The time.
             is_right: Whether the token took it; None if it judged no PIN.
+            is_one_of_several: Whether the token has several PINs.
         """
         account = self._accounts.get((identity, token))
         if account is None:
             return
         account.pending -= 1
-        if is_right:
+        if is_right and (not is_one_of_several or now - account.last >= LONGEST_WAIT):
             account.wrong, account.until = 0, -inf
         elif is_right is False:
             account.wrong += 1
+            account.last = now
             beyond = account.wrong - self._free
             if beyond >= 0:
                 account.until = now + min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(beyond, _DOUBLINGS))

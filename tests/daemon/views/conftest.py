@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.daemon.conftest import starting
@@ -25,16 +26,16 @@ def running(made: Path) -> Iterator[Callable[..., Tenants]]:
         for pins in (PINS, TENANTS):
             for each, pin in pins.items():
                 tenants.write_pin(home / f"{each}.pin", pin)
-        started = []
+        started: list[Tenants] = []
 
-        def begin(change: Callable[[str], str] = lambda text: text, **options: object) -> Tenants:
+        def begin(change: Callable[[str], str] = lambda text: text, **options: Any) -> Tenants:
             text = change(CONFIG.format(home=home) + tenants.backend(home, made, **options))
             started.append(Tenants(start(text), home))
             return started[-1]
 
         yield begin
-        for each in started:
-            log = each.daemon.log()
+        for gateway in started:
+            log = gateway.daemon.log()
             assert not [pin for pin in (*PINS.values(), *TENANTS.values()) if pin in log]
 
 

@@ -19,7 +19,7 @@ from keyway.cryptoki import stripped
 from keyway.daemon.guard.guard import Guard
 from keyway.daemon.guard.reach import PinFile, Reach
 from keyway.daemon.guard.transport import GuardedTransport
-from keyway.daemon.views.names import home_name
+from keyway.daemon.views.names import home_name, is_home
 from keyway.daemon.views.stream import ViewsStream
 from keyway.gateway.slots import BackendSlot, SeenSlot, Slot, TokenRule, VirtualSlots
 from keyway.observe.log import event
@@ -183,7 +183,8 @@ class Entrant:
                     usage = self._ledger.usage(self.name, f"{token}/{facts.serial}", access.quota)
                     path = self._pin_files.get(facts.name)
                     pin_file = None if path is None else self._ledger.pin_file(path, facts.name)
-                    reaches[place.slot] = Reach(access, place.slot, token, usage, pin_file)
+                    several = is_home(place.backend)
+                    reaches[place.slot] = Reach(access, place.slot, token, usage, pin_file, has_several_pins=several)
         return VirtualSlots(shown, slots.given)
 
     @property

@@ -27,7 +27,9 @@ _FINAL: Final = CKF_USER_PIN_FINAL_TRY | CKF_SO_PIN_FINAL_TRY
 class Leave:
     """Leave for one identity to give one PIN to one token."""
 
-    def __init__(self, attempts: Attempts, identity: str, token: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, attempts: Attempts, identity: str, token: str, clock: Callable[[], float], *, is_one_of_several: bool
+    ) -> None:
         """Prepare.
 
         Args:
@@ -35,11 +37,13 @@ class Leave:
             identity: Who.
             token: What identifies the token.
             clock: Tells seconds.
+            is_one_of_several: Whether the token has several PINs.
         """
         self._attempts = attempts
         self._identity = identity
         self._token = token
         self._clock = clock
+        self._is_one_of_several = is_one_of_several
         self._is_given = False
 
     def begin(self, *, is_last: bool) -> bool:
@@ -55,7 +59,8 @@ class Leave:
         """Say what became of the PIN; None if the token has not judged it."""
         if self._is_given:
             self._is_given = False
-            self._attempts.end(self._identity, self._token, self._clock(), is_right)
+            now = self._clock()
+            self._attempts.end(self._identity, self._token, now, is_right, is_one_of_several=self._is_one_of_several)
 
 
 def is_last_try(info: TokenInfo) -> bool:

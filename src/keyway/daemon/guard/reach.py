@@ -82,6 +82,7 @@ class Reach:
         slot: The backend's slot.
         token: What the token is called, for logs.
         shown: The same with the view that was chosen, for who records what is done.
+        has_several_pins: Whether the token has several PINs, each for something else.
         pin_file: Holds the PIN for whoever gives none; None if nobody does.
         token_flags: What CK_TOKEN_INFO has in addition.
         usage: What the identity has used of its quota.
@@ -92,8 +93,16 @@ class Reach:
     """
 
     def __init__(
-        self, access: TokenAccess, slot: int, token: str, usage: Usage, pin_file: PinFile | None = None
+        self,
+        access: TokenAccess,
+        slot: int,
+        token: str,
+        usage: Usage,
+        pin_file: PinFile | None = None,
+        *,
+        has_several_pins: bool = False,
     ) -> None:
+        self.has_several_pins: Final = has_several_pins
         self.pin_file: Final = pin_file
         self.access: Final = access
         self.slot: Final = slot
