@@ -29,7 +29,7 @@ def running(made: Path) -> Iterator[Callable[..., Tenants]]:
         started: list[Tenants] = []
 
         def begin(change: Callable[[str], str] = lambda text: text, **options: Any) -> Tenants:
-            text = change(CONFIG.format(home=home) + tenants.backend(home, made, **options))
+            text = change(CONFIG.format(home=home) + tenants.backends(home, made, **options))
             started.append(Tenants(start(text), home))
             return started[-1]
 

@@ -40,8 +40,27 @@ NAMES = ("guest", "guesser", "second")
 
 CONFIG = (
     "".join(f'[listener.{name}]\naddress = "unix:{{home}}/{name}"\n' for name in NAMES)
-    + "".join(f'[identity.{name}]\nlistener = ["{name}"]\nroles = ["all"]\n' for name in NAMES)
+    + "".join(f'[identity.{name}]\nlistener = ["{name}"]\nroles = ["guest"]\n' for name in NAMES)
     + """
+[listener.narrow]
+address = "unix:{home}/narrow"
+[identity.narrow]
+listener = ["narrow"]
+roles = ["keys"]
+[role.guest]
+tokens = ["vault"]
+administration = true
+export = true
+[role.keys]
+tokens = ["vault"]
+objects = [{{class = "private"}}, {{class = "secret-key"}}]
+[listener.elsewhere]
+address = "unix:{home}/elsewhere"
+[identity.elsewhere]
+listener = ["elsewhere"]
+roles = ["plain"]
+[role.plain]
+tokens = ["plain-a"]
 [identity.root]
 listener = [""]
 roles = ["all"]
@@ -59,7 +78,7 @@ read_only = true
 slot = 5
 views = ["alice", "bob", "clerk"]
 [token.plain-a]
-backend = "hsm"
+backend = "look"
 label = "tenant-a"
 slot = 6
 [view.alice]
@@ -67,11 +86,11 @@ token = "pkcs11:token=tenant-a?backend=hsm"
 select = "{home}/alice.pin"
 pin_file = "{home}/tenant-a.pin"
 [view.bob]
-token = "pkcs11:token=tenant-b"
+token = "pkcs11:token=tenant-b?backend=hsm"
 select = "{home}/bob.pin"
 pin_file = "{home}/tenant-b.pin"
 [view.clerk]
-token = "pkcs11:token=tenant-a"
+token = "pkcs11:token=tenant-a?backend=hsm"
 select = "{home}/clerk.pin"
 pin_file = "{home}/tenant-a.pin"
 roles = ["signer"]
@@ -90,13 +109,13 @@ def made(folder: Path) -> Path:
     return folder / "tokens-tenants"
 
 
-def backend(home: Path, tenants: Path, name: str = "hsm", **options: object) -> str:
-    """Return the [backend] section of a module that has copies of the tokens."""
-    conf = configuration(home, name)
-    shutil.copytree(tenants, home / f"tokens-{name}", dirs_exist_ok=True)
+def backends(home: Path, tenants: Path, **options: object) -> str:
+    """Return the [backend] section of a module that has copies of the tokens, and that of another one which looks at the same."""
+    conf = configuration(home, "hsm")
+    shutil.copytree(tenants, home / "tokens-hsm", dirs_exist_ok=True)
     lines = [f"{key} = {value}" for key, value in options.items()]
-    module = f'module = "{softhsm_module()}"'
-    return "\n".join([f"[backend.{name}]", module, f'environment = {{ SOFTHSM2_CONF = "{conf}" }}', *lines, ""])
+    module = f'module = "{softhsm_module()}"\nenvironment = {{ SOFTHSM2_CONF = "{conf}" }}'
+    return "\n".join(["[backend.hsm]", module, *lines, "[backend.look]", module, "spares = 0", ""])
 
 
 def write_pin(path: Path, pin: str) -> None:
@@ -126,11 +145,6 @@ class Tenants:
         if view:
             log_in(app, view)
         return app
-
-    def flags(self) -> dict[str, int]:
-        """The flags of the tokens themselves."""
-        with App(self.daemon, 6, session=False) as app:
-            return {"tenant-a": app.info().flags}
 
 
 def log_in(app: App, view: str, session: int = 1) -> None:
