@@ -229,3 +229,54 @@ def test_what_the_guide_shows_is_told(policy):
     status, output = policy(*command.removesuffix(" -c keyway.toml").split(), text=configuration)
     assert status == 0
     assert output.replace("k.toml", "keyway.toml") == told
+
+
+class TestViews:
+    TEXT = f"""{POLICY}
+[token.many]
+views = ["alice", "bob"]
+[view.alice]
+token = "pkcs11:token=a"
+select = "/alice.pin"
+roles = ["few"]
+[view.bob]
+token = "pkcs11:token=b"
+select = "/bob.pin"
+[identity.guest]
+anyone = true
+roles = ["guest"]
+[role.guest]
+tokens = ["many"]
+[role.few]
+tokens = ["pkcs11:token=many;manufacturer=Keyway"]
+functions = ["sign"]
+"""
+
+    def test_both_must_allow_it(self, policy):
+        status, output = policy("explain", "guest", "C_SignInit", "C_DecryptInit", "--view", "alice", text=self.TEXT)
+        assert status == 0
+        lines = [line for line in output.splitlines() if not line.startswith(" ")]
+        assert lines == [
+            "identity guest (k.toml:30): roles guest",
+            "view alice (k.toml:23): roles few",
+            "token many",
+            "C_SignInit: allowed: role guest allows all of it",
+            "view alice: C_SignInit: allowed: role few allows all of it",
+            "C_DecryptInit: allowed: role guest allows all of it",
+            "view alice: C_DecryptInit: refused (CKR_FUNCTION_NOT_SUPPORTED)",
+        ]
+
+    def test_a_list_of_all_calls(self, policy):
+        def shown(view):
+            status, output = policy("explain", "guest", "--view", view, text=self.TEXT)
+            assert status == 0
+            return {line.strip() for line in output.splitlines() if line.startswith(" ")}
+
+        assert {"C_SignInit: allowed", "C_DecryptInit: refused (CKR_FUNCTION_NOT_SUPPORTED)"} <= shown("alice")
+        assert {"C_SignInit: allowed", "C_DecryptInit: allowed"} <= shown("bob")
+
+    def test_a_view_that_is_not_there(self, policy):
+        status, output = policy("explain", "guest", "--view", "carol", text=self.TEXT)
+        assert (status, output.splitlines()[-1]) == (1, "Error: k.toml: there is no section [view.carol]")
+        status, output = policy("explain", "guest", "--view", "alice", "--token", "vault", text=self.TEXT)
+        assert (status, output.splitlines()[-1]) == (1, "Error: vault is no token with the view alice")

@@ -323,5 +323,34 @@ class TestUnserved:
     def test_configured_tokens(self, told, tokens, backends):
         assert unserved(parse(BACKENDS + TOKENS), told) == {"tokens": tokens, "backends": backends}
 
+    @pytest.mark.parametrize(
+        ("told", "tokens", "backends"),
+        [
+            (told(), [], []),
+            (told("a"), [], ["a"]),
+            (told("a", members=("down", "down")), ["many", "pool"], ["a"]),
+            (told("b", "c", members=("down", "down")), ["pool"], []),
+        ],
+    )
+    def test_views(self, told, tokens, backends):
+        pool = TOKENS[TOKENS.index("[token.pool]") :].split("[token.", 2)[1]
+        views = """
+[identity.x]
+anyone = true
+roles = ["x"]
+[role.x]
+tokens = ["pkcs11:"]
+[token.many]
+views = ["one", "two"]
+[view.one]
+token = "pkcs11:token=x?backend=a"
+select = "/one"
+[view.two]
+token = "pool"
+select = "/two"
+"""
+        config = parse(f"{BACKENDS}{views}[token.{pool}")
+        assert unserved(config, told) == {"tokens": tokens, "backends": backends}
+
     def test_all_tokens_of_all_backends(self):
         assert unserved(parse(BACKENDS), told("a", "c")) == {"tokens": [], "backends": ["a", "c"]}

@@ -1,7 +1,7 @@
 """`keyway policy`: what a configuration file lets identities do, and why."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from keyway.access.policy import Access
 from keyway.access.question import Answer, Question, answer, reasons
 from keyway.access.role import TokenFacts
 from keyway.cli.serve import DEFAULT_FILE
-from keyway.config import Config, ConfigError, identity_rules_of, load, resolved
+from keyway.config import Config, ConfigError, identity_rules_of, load, resolved, roles_of
 from keyway.config.expectations import Expectation, Numbers, load_expectations, question, token_facts
 from keyway.config.lines import line_of
 from keyway.cryptoki import CALLS, rv_name
@@ -41,6 +41,7 @@ def policy() -> None:
     metavar="TOKEN",
     help="PKCS #11 URI, or NAME of [token.NAME]. Default: the first of the identity's roles.",
 )
+@click.option("--view", metavar="NAME", default="", help="Behind the PIN of [view.NAME]: its roles must allow it, too.")
 @click.option("--mechanism", metavar="CKM_...", default="", help="The mechanism that is used.")
 @click.option("--class", "class", metavar="CLASS", help="Class of the object that is used: private, CKO_... and so on.")
 @click.option("--label", metavar="LABEL", help="Its label.")
@@ -53,6 +54,7 @@ def explain(
     calls: tuple[str, ...],
     path: Path,
     token: str | None,
+    view: str,
     mechanism: str,
     *,
     read_write: bool,
@@ -66,9 +68,16 @@ def explain(
         raise click.ClickException(f"{path}: there is no section [identity.{identity}]")
     names = ", ".join(role.name for role in rule.roles)
     click.echo(f"identity {identity} ({_place(path, 'identity', identity)}): roles {names}")
-    token = token or config.roles[rule.roles[0].name].tokens[0]
+    behind = _behind(path, config, rule, view)
+    token = (
+        token
+        or next((name for name, each in config.tokens.items() if view in each.views), None)
+        or config.roles[rule.roles[0].name].tokens[0]
+    )
     try:
         facts = token_facts(token, config)
+        if view and (facts.name not in config.tokens or view not in config.tokens[facts.name].views):
+            raise ValueError(f"{token} is no token with the view {view}")
         given = {key: value for key, value in used.items() if value is not None}
         asked = [
             replace(
@@ -79,11 +88,12 @@ def explain(
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"token {token}")
-    access = Access(rule.roles)
     for each in asked:
-        click.echo("\n".join(_explained(path, rule, each, answer(access, each))))
+        for who in behind:
+            place = f"view {view}: " if who is not rule else ""
+            click.echo(place + "\n".join(_explained(path, who, each, answer(Access(who.roles), each))))
     if not calls:
-        click.echo("\n".join(_overview(access, facts)))
+        click.echo("\n".join(_overview([Access(who.roles) for who in behind], facts)))
 
 
 @policy.command()
@@ -103,6 +113,18 @@ def test(expected: Path, path: Path) -> None:
         click.echo(line)
     click.echo(f"{expected}: {len(expectations)} expectations, {len(failures)} not met")
     sys.exit(bool(failures))
+
+
+def _behind(path: Path, config: Config, rule: IdentityRule, view: str) -> list[IdentityRule]:
+    """Return whose roles must allow what is done behind a view: those of the identity, and those of the view, if it has some."""
+    if not view:
+        return [rule]
+    if view not in config.views:
+        raise click.ClickException(f"{path}: there is no section [view.{view}]")
+    roles = roles_of(config.views[view].roles, config)
+    names = ", ".join(role.name for role in roles) or "none, so whatever the identity may do"
+    click.echo(f"view {view} ({_place(path, 'view', view)}): roles {names}")
+    return [rule, *([replace(rule, name=view, roles=roles)] if roles else [])]
 
 
 def _load(path: Path) -> Config:
@@ -158,10 +180,11 @@ def _explained(path: Path, rule: IdentityRule, asked: Question, told: Answer) ->
             yield f"    {side}: {answered}: {option}{finding.why}"
 
 
-def _overview(access: Access, facts: TokenFacts) -> Iterator[str]:
+def _overview(accesses: Sequence[Access], facts: TokenFacts) -> Iterator[str]:
     for call in CALLS:
         if call.number not in FREE and not call.local:
-            yield f"  {call.name}: {_shown(answer(access, Question(token=facts, number=call.number)))}"
+            told = [answer(access, Question(token=facts, number=call.number)) for access in accesses]
+            yield f"  {call.name}: {_shown(next((each for each in told if each.rv is not None), told[0]))}"
 
 
 def _shown(told: Answer) -> str:

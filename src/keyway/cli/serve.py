@@ -75,6 +75,10 @@ def check(path: Path) -> None:
         click.echo(f"offer {name}: to {offer.to}")
     for rule in rules:
         click.echo(f"identity {rule.name}: {', '.join(role.name for role in rule.roles)}")
+    for name, token in config.tokens.items():
+        for view in token.views:
+            roles = config.views[view].roles
+            click.echo(f"view {name}/{view}: {config.views[view].token}{', ' if roles else ''}{', '.join(roles)}")
 
 
 def _shown(tokens: tuple[str, ...]) -> str:

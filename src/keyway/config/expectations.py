@@ -16,6 +16,7 @@ from keyway.config.access import object_rule, token_rule
 from keyway.config.errors import ConfigError, Wrong
 from keyway.config.options import Config, option
 from keyway.config.reader import Reader
+from keyway.config.views import facts_of
 from keyway.cryptoki import RV, Attribute, Template, Uri
 from keyway.cryptoki.constants import (
     CKA_CLASS,
@@ -214,6 +215,8 @@ def token_facts(text: str, config: Config) -> TokenFacts:
     if rule.name not in config.tokens:
         raise ValueError(f"{text} is no PKCS #11 URI, and there is no section [token.{text}]")
     options = config.tokens[rule.name]
+    if options.has_views:
+        return facts_of(rule.name, options)
     uri = token_rule(options.uri or "pkcs11:").uri
     return _facts(uri, rule.name, options.label, options.serial)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from keyway.config import ViewTarget, target_of
 from keyway.daemon.status import status
 from keyway.daemon.trial import try_backend
 from keyway.observe.log import event
@@ -132,7 +133,7 @@ def unserved(config: Config, told: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return what clients shall see and can't use at present: `tokens` and `backends` that were named, in the order of the file.
 
     A pool can be used if one of its members serves: one that is suspect still does. Another token can be used unless the last attempt to reach its backend failed; so can
-    the tokens of all backends if no token is configured.
+    the tokens of all backends if no token is configured. A token with views can be used if one of those that its PINs lead to can be.
 
     Args:
         config: The configuration.
@@ -141,14 +142,20 @@ def unserved(config: Config, told: Mapping[str, Any]) -> dict[str, list[str]]:
     pools = told.get("pools", {})
     backends = told.get("backends", {})
     failed = {name for name in config.backends if backends.get(name, {}).get("error")}
-    plain = {name: token.backend for name, token in config.tokens.items() if not token.is_pool}
-    needed = set(plain.values()) if config.tokens else set(config.backends)
+    targets = {
+        name: [target_of(config.views[view], config) for view in token.views]
+        if token.has_views
+        else [ViewTarget(pool=name) if token.is_pool else ViewTarget(backend=token.backend)]
+        for name, token in config.tokens.items()
+    }
+    used = {target.backend for each in targets.values() for target in each}
+    needed = used if config.tokens else set(config.backends)
+
+    def serves(target: ViewTarget) -> bool:
+        return _serves(pools.get(target.pool, {})) if target.pool else target.backend not in failed
+
     return {
-        "tokens": [
-            name
-            for name in config.tokens
-            if (plain[name] in failed if name in plain else not _serves(pools.get(name, {})))
-        ],
+        "tokens": [name for name in config.tokens if not any(map(serves, targets[name]))],
         "backends": [name for name in config.backends if name in failed & needed],
     }
 
