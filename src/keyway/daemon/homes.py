@@ -45,7 +45,7 @@ class Homes:
         environment: Mapping[str, str],
         tasks: Tasks,
         counters: Counters,
-        pin_file: Callable[[Path, str], PinFile],
+        pin_file: Callable[[Path, str, str], PinFile],
     ) -> None:
         """Prepare those of a configuration. Needs a running loop.
 
@@ -55,7 +55,7 @@ class Homes:
             environment: What module hosts inherit, before their backend's own variables.
             tasks: What runs beside the loop's callbacks.
             counters: Where calls are counted.
-            pin_file: Returns what is known of a file with a PIN, by its path and the name of its token.
+            pin_file: Returns what is known of a file with a PIN, by its path, what logs call its token, and which one that is.
 
         Raises:
             AddressError: Files for TLS can't be used.
@@ -117,7 +117,7 @@ class Homes:
         for each in config.tokens[name].views:
             view = config.views[each]
             target = target_of(view, config)
-            held = self._pin_file(view.pin_file or view.select, f"{name}/{each}")
+            held = self._pin_file(view.pin_file or view.select, view.token, view.token)
             rule = None if target.pool else TokenRule(name=each, number=0, backend=target.backend, uri=target.uri)
             home: Home = pools[target.pool] if target.pool else backends[target.backend]
             leads.append(Lead(name, each, home, rule, view.select, held))

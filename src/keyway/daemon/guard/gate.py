@@ -54,7 +54,7 @@ class Ledger:
         self.attempts = Attempts(0)
         self._free = 0
         self._clock = clock
-        self._pin_files: dict[Path, PinFile] = {}
+        self._pin_files: dict[tuple[Path, str], PinFile] = {}
         self._usages: dict[tuple[str, str, Quota], Usage] = {}
 
     def allow(self, wrong_pins: int) -> None:
@@ -63,9 +63,15 @@ class Ledger:
             self._free = wrong_pins
             self.attempts = Attempts(wrong_pins)
 
-    def pin_file(self, path: Path, token: str) -> PinFile:
-        """Return the file with the PIN of a configured token."""
-        return self._pin_files.setdefault(path, PinFile(path, token))
+    def pin_file(self, path: Path, token: str, behind: str = "") -> PinFile:
+        """Return the file with the PIN of a configured token.
+
+        Args:
+            path: The file.
+            token: What logs call the token.
+            behind: Which token takes the PIN, if it is one behind a view: several views may lead to it.
+        """
+        return self._pin_files.setdefault((path, behind), PinFile(path, token))
 
     def usage(self, identity: str, token: str, quota: Quota) -> Usage:
         """Return what an identity has used of its quota at a token."""

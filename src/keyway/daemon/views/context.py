@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Guest", "ViewsContext"]
 
+MOST_WAITING: Final = 1 << 18
+"""Bytes of requests that may wait here until no more are read from the client."""
 _UNPACK: Final = HEADER.unpack_from
 _PASSED_ON: Final = frozenset(
     number for number, way in WAYS.items() if way in (Way.INFO, Way.SEARCH, Way.NOTHING, Way.KEYS)
@@ -54,8 +56,8 @@ class Transport(Protocol):
     def lost(self) -> None:
         """Say that the stream is over."""
 
-    def set_busy(self, busy: bool) -> None:
-        """Say that no more requests can be taken for now, or that they can again."""
+    def set_busy(self, reason: str, busy: bool) -> None:
+        """Say that no more requests can be taken for now, for one more reason, or that a reason is gone."""
 
 
 class Guest(Protocol):
@@ -75,6 +77,7 @@ class ViewsContext:
         home: The token.
         sessions: What the client has.
         far: The stream to the token that was chosen; None while there is none.
+        coming: The one that will be, if the login there succeeds.
         link: The daemon's side of the stream, which counts what is answered.
         guest: Whose context it is; None if nobody is guarded.
         is_closed: Whether the client has gone.
@@ -90,13 +93,15 @@ class ViewsContext:
         self.home = home
         self.sessions = ViewSessions()
         self.far: Far | None = None
+        self.coming: Far | None = None
         self.link: Caller | None = None
         self.guest: Guest | None = None
         self.is_closed = False
         self.lead: Lead | None = None
         self._transport = transport
         self._work: asyncio.Task[None] | None = None
-        self._waiting: deque[tuple[Frame, bytes]] = deque()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_size = 0
 
     # From the client
 
@@ -112,12 +117,15 @@ class ViewsContext:
                     self.far.write(data[start:at])
                 start = stop
                 if self._work is not None:
-                    self._waiting.append((frame, data[at:stop]))
+                    self._waiting.append(data[at:stop])
+                    self._waiting_size += stop - at
                 else:
                     self._take(frame, data[at:stop])
             at = stop
         if start < end and self.far is not None:
             self.far.write(data if start == 0 else data[start:])
+        if self._waiting_size > MOST_WAITING:
+            self._transport.set_busy("queue", True)
 
     def _take(self, frame: Frame, data: bytes) -> None:
         """Answer a request, or do what it takes to answer it."""
@@ -230,7 +238,11 @@ class ViewsContext:
             self._work = None
             self._answer(frame, reply)
             while self._waiting and self._work is None:
-                self.receive(self._waiting.popleft()[1])
+                data = self._waiting.popleft()
+                self._waiting_size -= len(data)
+                self.receive(data)
+            if self._waiting_size <= MOST_WAITING:
+                self._transport.set_busy("queue", False)
 
     def _answer(self, frame: Frame, reply: Reply) -> None:
         if frame[2] & Flags.POSTED or self.is_closed:
@@ -254,8 +266,7 @@ class ViewsContext:
         self.sessions.chose(lead.name)
         if self.link is not None:
             self.link.answered = far.answered
-        if self.guest is not None:
-            self.guest.chose(self.home.token_name, lead.name)
+        self._tell(lead.name)
         if self._transport.is_paused:
             far.host.transport.pause_reading()
 
@@ -265,10 +276,13 @@ class ViewsContext:
         self.sessions.left()
         if self.link is not None:
             self.link.answered = Answered()
-        if self.guest is not None:
-            self.guest.chose(self.home.token_name, "")
-        self._transport.set_busy(False)
+        self._tell("")
+        self._transport.set_busy("far", False)
         return far
+
+    def _tell(self, view: str) -> None:
+        if self.guest is not None:
+            self.guest.chose(self.home.token_name, view)
 
     # From the token that was chosen
 
@@ -282,21 +296,30 @@ class ViewsContext:
             return
         assert self.lead is not None
         self.lead.home.crashes += 1
-        event(logging.ERROR, "view lost", token=self.home.token_name, view=self.lead.name, backend=far.name)
+        event(
+            logging.ERROR,
+            "view lost",
+            token=self.home.token_name,
+            view=self.lead.name,
+            backend=far.name,
+            host=far.host.place,
+        )
         self._transport.lost()
 
     def far_busy(self, busy: bool) -> None:
         """Take no more requests while the token is slow to read them."""
-        self._transport.set_busy(busy)
+        self._transport.set_busy("far", busy)
 
     # The end
 
     def close(self) -> None:
-        """End the stream to the token that was chosen."""
+        """End the stream to the token that was chosen, or is about to be."""
         self.is_closed = True
         self._waiting.clear()
-        if self.far is not None:
-            self.far.end(self.home.ending)
+        self._waiting_size = 0
+        for far in self.far, self.coming:
+            if far is not None:
+                far.end(self.home.ending)
 
     async def wait_ended(self) -> str:
         """Wait until nothing of it is left, and return how the stream to the token has ended."""

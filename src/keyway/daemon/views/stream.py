@@ -24,7 +24,7 @@ class ViewsTransport(asyncio.Transport):
         self._protocol: asyncio.Protocol | None = None
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
-        self._is_busy = False
+        self._busy: set[str] = set()
 
     # For the daemon's side
 
@@ -80,11 +80,15 @@ class ViewsTransport(asyncio.Transport):
         """Say that the stream is over."""
         self.close()
 
-    def set_busy(self, busy: bool) -> None:
-        """Say that no more requests can be taken for now, or that they can again."""
-        if busy is self._is_busy or self._protocol is None or self._is_closing:
+    def set_busy(self, reason: str, busy: bool) -> None:
+        """Say that no more requests can be taken for now, for one more reason, or that a reason is gone."""
+        was = bool(self._busy)
+        if busy:
+            self._busy.add(reason)
+        else:
+            self._busy.discard(reason)
+        if was is bool(self._busy) or self._protocol is None or self._is_closing:
             return
-        self._is_busy = busy
         if busy:
             self._protocol.pause_writing()
         else:
@@ -133,6 +137,7 @@ class ViewsStream(Stream):
 
     def _cut_off(self) -> None:
         """Close the stream, and cut off what is behind."""
-        if (behind := self.behind) is not None:
-            behind.kill(self._why)
+        for far in self.context.far, self.context.coming:
+            if far is not None:
+                far.host.kill(self._why)
         self.transport.close()

@@ -10,6 +10,7 @@ from keyway.cryptoki import CALLS, RV, Room, call_named, rv_name
 from keyway.cryptoki.constants import CKF_RW_SESSION, CKU_CONTEXT_SPECIFIC, CKU_USER
 from keyway.daemon.backend import BackendError
 from keyway.daemon.guard.pins import judgement
+from keyway.daemon.link import LinkLost
 from keyway.daemon.views.answers import Reply, arguments, told
 from keyway.daemon.views.far import Far, reach
 from keyway.daemon.views.lead import Lead, chosen
@@ -55,20 +56,25 @@ async def _choose(context: ViewsContext, lead: Lead, session: int) -> int:
         event(logging.ERROR, "view can't be reached", token=home.token_name, view=lead.name, reason=str(error))
         return RV.CKR_DEVICE_ERROR
     is_chosen = False
+    context.coming = far
     try:
-        if context.guest is not None:
-            context.guest.enter(far.host, home.token_name, lead.name, far.slot)
-            far.attach()
+        if context.is_closed:
+            raise LinkLost
+        assert context.guest is not None  # Views need identities.
+        context.guest.enter(far.host, home.token_name, lead.name, far.slot)
+        far.attach()
         for handle, flags in context.sessions.flags.items():
             if (rv := await _open(lead, far, handle, flags)) != RV.CKR_OK:
                 return rv
         rv = await _give_pin(lead, far, session, CKU_USER)
         # Whatever the token says: the PIN of the client was right.
-        if rv == RV.CKR_OK and not context.is_closed:
-            context.choose(lead, far)
-            is_chosen = True
-        return RV.CKR_OK if rv == RV.CKR_OK else RV.CKR_DEVICE_ERROR
+        if rv != RV.CKR_OK or context.is_closed:
+            return RV.CKR_DEVICE_ERROR
+        context.choose(lead, far)
+        is_chosen = True
+        return RV.CKR_OK
     finally:
+        context.coming = None
         if not is_chosen:
             far.end(home.ending)
 
