@@ -202,7 +202,7 @@ def test_a_role_that_is_not_there():
 
 
 def test_a_role_that_nobody_has():
-    assert problems(BACKEND + ROLE) == ["k.toml:7: role.r: no identity has it"]
+    assert problems(BACKEND + ROLE) == ["k.toml:7: role.r: no identity has it, and no view"]
 
 
 @pytest.mark.parametrize(
