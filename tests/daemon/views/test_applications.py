@@ -58,7 +58,11 @@ def gateway(made):
     def more(text):
         home = text.split('select = "')[1].split("/alice.pin")[0]
         front = '[identity.front]\nlistener = ["front"]\nroles = ["guest"]\n'
-        return text.replace("[identity.root]", f"{front}[identity.root]", 1) + listener(home)
+        return (
+            text.replace("[identity.root]", f"{front}[identity.root]", 1)
+            + listener(home)
+            + "[limits]\npin_attempts = 50\n"
+        )
 
     with running(made) as begin:
         yield begin(more)

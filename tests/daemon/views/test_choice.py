@@ -7,9 +7,12 @@ from tests.daemon.views.tenants import OF_A, OF_B, OF_CLERK, PINS, SLOT, labels,
 
 from keyway.cryptoki import RV, Attribute, Mechanism, Null, Numbers, ObjectsRoom, Room, SessionInfo, SlotInfo, stripped
 from keyway.cryptoki.constants import (
+    CKA_ALWAYS_AUTHENTICATE,
     CKA_CLASS,
     CKA_LABEL,
+    CKA_MODULUS_BITS,
     CKA_PRIVATE,
+    CKA_SIGN,
     CKA_TOKEN,
     CKA_VALUE,
     CKF_LOGIN_REQUIRED,
@@ -21,6 +24,7 @@ from keyway.cryptoki.constants import (
     CKM_AES_CBC,
     CKM_AES_KEY_GEN,
     CKM_RSA_PKCS,
+    CKM_RSA_PKCS_KEY_PAIR_GEN,
     CKM_SHA256,
     CKO_DATA,
     CKO_SECRET_KEY,
@@ -202,7 +206,7 @@ class TestWhatIsRefused:
             assert app.call("C_InitToken", pin, b" " * 32, target=SLOT)[0] == RV.CKR_FUNCTION_NOT_SUPPORTED
 
     def test_logins_of_another_kind(self, vault):
-        with vault.app() as app:
+        with vault.app(name="guesser") as app:
             assert try_pin(app, PINS["alice"], CKU_SO) == RV.CKR_USER_TYPE_INVALID
             assert try_pin(app, Null()) == RV.CKR_ARGUMENTS_BAD
             assert try_pin(app, PINS["alice"], CKU_CONTEXT_SPECIFIC) == RV.CKR_OPERATION_NOT_INITIALIZED
@@ -210,6 +214,19 @@ class TestWhatIsRefused:
             assert try_pin(app, PINS["alice"], CKU_CONTEXT_SPECIFIC) == RV.CKR_OPERATION_NOT_INITIALIZED
             assert try_pin(app, PINS["bob"], CKU_CONTEXT_SPECIFIC) == RV.CKR_PIN_INCORRECT
             assert labels(app) == OF_A
+
+    def test_a_key_that_wants_a_pin_each_time_gets_that_of_its_token(self, vault):
+        with vault.app("alice", "second", flags=WRITE) as app:
+            made = template({CKA_ALWAYS_AUTHENTICATE: b"\1", CKA_SIGN: b"\1", CKA_PRIVATE: b"\1"})
+            public = template({CKA_MODULUS_BITS: 2048})
+            generate = Mechanism(CKM_RSA_PKCS_KEY_PAIR_GEN, Null())
+            *_, key = app.good("C_GenerateKeyPair", generate, public, made, 0, 0, target=1)
+            app.good("C_SignInit", RSA, key, target=1)
+            assert app.call("C_Sign", DATA, Room(512, True), target=1)[0] == RV.CKR_USER_NOT_LOGGED_IN
+            app.good("C_SignInit", RSA, key, target=1)
+            assert try_pin(app, PINS["bob"], CKU_CONTEXT_SPECIFIC) == RV.CKR_PIN_INCORRECT
+            assert try_pin(app, PINS["alice"], CKU_CONTEXT_SPECIFIC) == RV.CKR_OK
+            assert len(app.output("C_Sign", DATA)) == 256
 
 
 class TestSessions:

@@ -189,8 +189,8 @@ class Entrant:
                     usage = self._ledger.usage(self.name, f"{token}/{facts.serial}", access.quota)
                     path = self._pin_files.get(facts.name)
                     pin_file = None if path is None else self._ledger.pin_file(path, facts.name)
-                    several = is_home(place.backend)
-                    reaches[place.slot] = Reach(access, place.slot, token, usage, pin_file, has_several_pins=several)
+                    account = place.backend if is_home(place.backend) else ""
+                    reaches[place.slot] = Reach(access, place.slot, token, usage, pin_file, account=account)
         return VirtualSlots(shown, slots.given)
 
     @property

@@ -356,7 +356,7 @@ class Guard(asyncio.Protocol):
     async def _give_pin(self, reach: Reach, frame: Frame, data: bytes) -> None:
         """Let the token judge a PIN if the identity has not given it too many wrong ones."""
         leave = Leave(
-            self._attempts, self._identity, reach.token, self._loop.time, is_one_of_several=reach.has_several_pins
+            self._attempts, self._identity, reach.account, self._loop.time, is_one_of_several=reach.has_several_pins
         )
         reply, told = await self._call(_TOKEN_INFO.number, _TOKEN_QUERY, reach.slot, 0, 0)
         values = decode_reply(_TOKEN_INFO, told)

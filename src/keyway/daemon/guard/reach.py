@@ -83,6 +83,7 @@ class Reach:
         token: What the token is called, for logs.
         shown: The same with the view that was chosen, for who records what is done.
         has_several_pins: Whether the token has several PINs, each for something else.
+        account: What wrong PINs are counted under; by default like the token, which has one PIN wherever it is seen.
         pin_file: Holds the PIN for whoever gives none; None if nobody does.
         token_flags: What CK_TOKEN_INFO has in addition.
         usage: What the identity has used of its quota.
@@ -100,9 +101,10 @@ class Reach:
         usage: Usage,
         pin_file: PinFile | None = None,
         *,
-        has_several_pins: bool = False,
+        account: str = "",
     ) -> None:
-        self.has_several_pins: Final = has_several_pins
+        self.has_several_pins: Final = bool(account)
+        self.account: Final = account or token
         self.pin_file: Final = pin_file
         self.access: Final = access
         self.slot: Final = slot

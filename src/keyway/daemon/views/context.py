@@ -204,6 +204,9 @@ class ViewsContext:
         is_fused = bool(frame[2] & Flags.FUSED)
         row = CALLS[number - 1]
         values = decode_fused(row, frame[5], memoryview(data)[HEADER_SIZE:])[1] if is_fused else arguments(frame, data)
+        room = values[0] if values else None
+        if isinstance(room, ObjectsRoom) and not (room.has_count and room.has_buffer):
+            return Reply(RV.CKR_ARGUMENTS_BAD)
         rv = self.sessions.search(
             frame[4],
             begins=is_fused or number == _FIND_INIT,
@@ -212,10 +215,6 @@ class ViewsContext:
         )
         if rv != RV.CKR_OK or number != _FIND:
             return Reply(rv)
-        (room,) = values
-        assert isinstance(room, ObjectsRoom)
-        if not (room.has_count and room.has_buffer):
-            return Reply(RV.CKR_ARGUMENTS_BAD)
         return Reply(rv, encode_reply(row, (Numbers(0, ()),)))
 
     def _needs_login(self, handle: int) -> RV:
@@ -277,6 +276,8 @@ class ViewsContext:
         if self.link is not None:
             self.link.answered = Answered()
         self._tell("")
+        if far is not None and self._transport.is_paused:
+            far.host.transport.resume_reading()  # Nobody else will, and its last answers are waited for.
         self._transport.set_busy("far", False)
         return far
 

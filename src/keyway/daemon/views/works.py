@@ -77,6 +77,7 @@ async def _choose(context: ViewsContext, lead: Lead, session: int) -> int:
         context.coming = None
         if not is_chosen:
             far.end(home.ending)
+            context.far_busy(False)
 
 
 async def _give_pin(lead: Lead, far: Far, session: int, user: int) -> int:
@@ -92,11 +93,12 @@ async def _give_pin(lead: Lead, far: Far, session: int, user: int) -> int:
     if rv == RV.CKR_OK:
         lead.held.accepted()
         return rv
-    if judgement(rv) is not False:
+    if judgement(rv) is False:
+        lead.held.refused(rv)
+        return RV.CKR_DEVICE_ERROR
+    if user == CKU_USER:
         event(logging.WARNING, "view refused", token=lead.token_name, view=lead.name, rv=rv_name(rv))
-        return rv
-    lead.held.refused(rv)
-    return RV.CKR_DEVICE_ERROR
+    return rv
 
 
 async def open_session(context: ViewsContext, frame: Frame, data: bytes) -> Reply:
