@@ -163,7 +163,8 @@ def machine(vault: Any) -> type[RuleBasedStateMachine]:
         @invariant()
         def each_sees_what_is_its_own(self) -> None:
             for side in self.sides.values():
-                for session in side.open:
+                # A session of SoftHSM does one thing at a time.
+                for session in side.open - side.signing:
                     expected = sorted([*KEYS[side.view], *side.notes]) if side.view else []
                     assert side.seen(session) == expected
 
@@ -178,7 +179,7 @@ def test_two(vault):
     run_state_machine_as_test(
         machine(vault),
         settings=settings(
-            max_examples=20,
+            max_examples=25,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),
