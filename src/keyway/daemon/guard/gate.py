@@ -233,7 +233,8 @@ class Entrant:
         if access is not None:
             shown = f"{token}/{view}"
             reach = Reach(access, slot, shown, self._ledger.usage(self.name, shown, access.quota))
-            guard = Guard(stream, {slot: reach}, self.name, self._ledger.attempts, is_inner=True)
+            # The PIN that passes there is the gateway's own, which is not tried again when it is wrong.
+            guard = Guard(stream, {slot: reach}, self.name, Attempts(0), is_inner=True)
             stream.transport = GuardedTransport(guard, stream.transport)
 
     def chose(self, token: str, view: str) -> None:
