@@ -16,7 +16,7 @@ from keyway.daemon.binding import Binding
 from keyway.daemon.changes import CHANGING
 from keyway.daemon.link import OWN_IDS, Frame, Link, Tracked, call_name, reply_frame
 from keyway.daemon.slot_events import SlotEvents
-from keyway.daemon.views.home import ViewsHome
+from keyway.daemon.views.home import any_outdated
 from keyway.gateway.answers import empty_slot, own_info, slot_event, slot_list, unreachable, write_protected
 from keyway.gateway.context import Context, Session
 from keyway.gateway.decisions import Answer, Relay
@@ -136,15 +136,9 @@ class Service:
         now = self._daemon.gate.enter(self._client.peer, entrance, self._daemon.audit)
         before = self.entrant
         is_other = (now is None) != (before is None) or (now and before and now.identity != before.identity)
-        homes = self.binding.backends.values()
-        if is_other or any(
-            isinstance(each, ViewsHome) and each.is_outdated and self._sees(each.name) for each in homes
-        ):
+        if is_other or (before and any_outdated(self.binding.backends.values(), before.sees)):
             event(logging.INFO, "client ended", reason="what it may do has changed", **self._client.facts())
             self._client.close()
-
-    def _sees(self, home: str) -> bool:
-        return self.entrant is None or self.entrant.sees(home)
 
     @property
     def is_idle(self) -> bool:

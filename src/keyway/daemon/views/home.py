@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from keyway.backend.turns import Turns
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from keyway.daemon.tasks import Tasks
     from keyway.daemon.views.lead import Lead
 
-__all__ = ["ViewsHome"]
+__all__ = ["ViewsHome", "any_outdated"]
 
 _FLAGS: Final = CKF_LOGIN_REQUIRED | CKF_USER_PIN_INITIALIZED | CKF_TOKEN_INITIALIZED
 _LONGEST_PIN: Final = 255
@@ -142,3 +142,13 @@ class ViewsHome:
             return None
         types = merge.mechanisms([tuple(each) for each in known])
         return {type_: merge.mechanism_info([each[type_] for each in known]) for type_ in types}
+
+
+def any_outdated(homes: Iterable[Home], sees: Callable[[str], bool]) -> bool:
+    """Tell whether a context sees a token whose views, or their roles, are others by now.
+
+    Args:
+        homes: The backends, pools and tokens with views that the context has.
+        sees: Tells by the name of one of them whether something of it is visible.
+    """
+    return any(isinstance(home, ViewsHome) and home.is_outdated and sees(home.name) for home in homes)
