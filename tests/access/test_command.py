@@ -275,6 +275,27 @@ functions = ["sign"]
         assert {"C_SignInit: allowed", "C_DecryptInit: refused (CKR_FUNCTION_NOT_SUPPORTED)"} <= shown("alice")
         assert {"C_SignInit: allowed", "C_DecryptInit: allowed"} <= shown("bob")
 
+    def test_expectations(self, policy):
+        def expected(**given):
+            lines = "\n".join(f'{key} = "{value}"' for key, value in given.items())
+            return f'[expect.it]\nidentity = "guest"\ntoken = "many"\n{lines}\n'
+
+        for given in (
+            {"call": "C_SignInit", "view": "alice"},
+            {"call": "C_DecryptInit", "view": "alice", "expected": "refused"},
+            {"call": "C_DecryptInit", "view": "bob"},
+            {"call": "C_DecryptInit"},
+        ):
+            assert policy("test", text=self.TEXT, expected=expected(**given))[0] == 0, given
+        status, output = policy("test", text=self.TEXT, expected=expected(call="C_DecryptInit", view="alice"))
+        assert (status, output.splitlines()[0]) == (
+            1,
+            "e.toml:1: it: refused (CKR_FUNCTION_NOT_SUPPORTED), not allowed",
+        )
+        status, output = policy("test", text=self.TEXT, expected=expected(call="C_SignInit", view="carol"))
+        assert status == 1
+        assert "e.toml:5: expect.it.view: many is no token with the view carol" in output
+
     def test_a_view_that_is_not_there(self, policy):
         status, output = policy("explain", "guest", "--view", "carol", text=self.TEXT)
         assert (status, output.splitlines()[-1]) == (1, "Error: k.toml: there is no section [view.carol]")

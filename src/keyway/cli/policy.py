@@ -12,7 +12,7 @@ from keyway.access.calls import FREE
 from keyway.access.identity import Identity, IdentityRule, identify
 from keyway.access.policy import Access
 from keyway.access.question import Answer, Question, answer, reasons
-from keyway.access.role import TokenFacts
+from keyway.access.role import Role, TokenFacts
 from keyway.cli.serve import DEFAULT_FILE
 from keyway.config import Config, ConfigError, identity_rules_of, load, resolved, roles_of
 from keyway.config.expectations import Expectation, Numbers, load_expectations, question, token_facts
@@ -108,7 +108,11 @@ def test(expected: Path, path: Path) -> None:
     except ConfigError as error:
         raise click.ClickException("\n".join(error.problems)) from error
     rules = resolved(identity_rules_of(config), numbers.of, numbers.of)
-    failures = [line for each in expectations for line in _failures(each, rules)]
+    failures = [
+        line
+        for each in expectations
+        for line in _failures(each, rules, roles_of(config.views[each.view].roles if each.view else (), config))
+    ]
     for line in failures:
         click.echo(line)
     click.echo(f"{expected}: {len(expectations)} expectations, {len(failures)} not met")
@@ -137,7 +141,7 @@ def _load(path: Path) -> Config:
     return config
 
 
-def _failures(expectation: Expectation, rules: tuple[IdentityRule, ...]) -> Iterator[str]:
+def _failures(expectation: Expectation, rules: tuple[IdentityRule, ...], behind: tuple[Role, ...]) -> Iterator[str]:
     start = f"{expectation.where}: {expectation.name}:"
     if expectation.evidence is None:
         found = next(Identity(rule.name, rule.roles) for rule in rules if rule.name == expectation.identity)
@@ -151,6 +155,8 @@ def _failures(expectation: Expectation, rules: tuple[IdentityRule, ...]) -> Iter
     if expectation.question is None:
         return
     told = answer(Access(found.roles), expectation.question)
+    if told.rv is None and behind:
+        told = answer(Access(behind), expectation.question)
     if not _meets(told, expectation.expected):
         yield f"{start} {_shown(told)}, not {expectation.expected}"
 

@@ -61,6 +61,7 @@ class ExpectationOptions:
     offer: str = option("Evidence: name of the [offer.NAME] section.", "")
     call: str = option("The call. Empty: only the identity is asked for.", "")
     token: str = option("The token: a PKCS #11 URI, or the name of a section [token.NAME].", "pkcs11:")
+    view: str = option("Behind the PIN of which [view.NAME] of the token. Empty: without a PIN of that kind.", "")
     mechanism: str = option("The mechanism.", "")
     object: MappingProxyType[str, str] = option("The object that is used: class, label, id, key_type.", {})
     makes: tuple[MappingProxyType[str, str], ...] | None = option(
@@ -87,6 +88,7 @@ class Expectation:
         identity: Name of the identity, or empty.
         evidence: Who comes; None if the identity is given alone.
         question: What is asked; None if only who it is.
+        view: Behind the PIN of which view; empty for none.
         expected: The outcome, or the name of a return value.
     """
 
@@ -95,6 +97,7 @@ class Expectation:
     identity: str
     evidence: Evidence | None
     question: Question | None
+    view: str
     expected: str
 
 
@@ -165,6 +168,7 @@ def expectations(text: str, name: str, config: Config, numbers: Numbers) -> list
                 identity=options.identity,
                 evidence=_evidence(options, numbers) if options.has_evidence else None,
                 question=asked,
+                view=options.view,
                 expected=options.expected,
             )
         )
@@ -240,6 +244,8 @@ def _asked(options: ExpectationOptions, config: Config, path: tuple[str, ...], w
         wrong((*path, "user"), "is one user")
     if options.expected not in OUTCOMES and options.expected not in RV.__members__:
         wrong((*path, "expected"), f"must be one of: {', '.join(OUTCOMES)}, or CKR_...")
+    if options.view and options.view not in getattr(config.tokens.get(options.token), "views", ()):
+        wrong((*path, "view"), f"{options.token} is no token with the view {options.view}")
     if not options.call:
         return None
     try:
