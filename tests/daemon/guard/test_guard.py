@@ -38,7 +38,8 @@ from keyway.cryptoki.constants import (
 from keyway.daemon.guard.guard import GUARD_IDS, INNER_IDS
 from keyway.daemon.link import OWN_IDS
 from keyway.wire.ahead import READ_AHEAD, Query, ReadAhead, encode_read_ahead
-from keyway.wire.codec import decode_reply, encode_request
+from keyway.wire.codec import decode_reply, encode_fused, encode_request
+from keyway.wire.header import Flags
 
 EVERY = ["rsa", "ec", "aes", "note"]
 
@@ -135,6 +136,19 @@ class TestObjects:
             query = (Attribute(CKA_LABEL, RoomBytes(64)),)
             told = {call(app, own_ids + handle, "C_GetAttributeValue", handle, query) for handle in hidden}
             assert told == {(RV.CKR_OBJECT_HANDLE_INVALID, ())}
+
+    def test_nor_does_it_for_a_large_one(self, guests):
+        row = call_named("C_Sign")
+        with guests.app("signer") as app:
+            key = app.object("rsa")
+            for size in (16, 1 << 20):
+                object_, body = encode_fused(
+                    row, (Mechanism(CKM_SHA512_RSA_PKCS, Null()), key), (bytes(size), Room(512, True))
+                )
+                for id_ in (OWN_IDS + 1, 1000 + size):
+                    app.send(row.number, body, target=1, object_=object_, flags=Flags.FUSED, id_=id_)
+                    told = app.receive().header
+                    assert (told.id, told.rv) == (id_, RV.CKR_MECHANISM_INVALID)
 
     def test_reading_ahead_tells_no_more(self, guests):
         def ahead(app, *attributes):
