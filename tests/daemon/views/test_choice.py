@@ -103,6 +103,18 @@ class TestEachPin:
             assert clerk.call("C_CreateObject", NOTE, 0, target=1)[0] != RV.CKR_OK
             alice.good("C_CreateObject", NOTE, 0, target=1)
 
+    def test_large_data(self, vault):
+        data = bytes(range(256)) * (1 << 14)
+        with vault.app("alice") as alice, vault.app("clerk") as clerk:
+            assert alice.sign(alice.object("a-rsa"), data) == clerk.sign(clerk.object("a-rsa"), data)
+            key = alice.object("a-aes", CKO_SECRET_KEY)
+            alice.good("C_EncryptInit", Mechanism(CKM_AES_CBC, b"\0" * 16), key, target=1)
+            (encrypted,) = alice.good("C_Encrypt", data, Room(len(data), True), target=1)
+            assert len(encrypted.data) == len(data)
+            alice.good("C_DecryptInit", Mechanism(CKM_AES_CBC, b"\0" * 16), key, target=1)
+            (decrypted,) = alice.good("C_Decrypt", encrypted.data, Room(len(data), True), target=1)
+            assert decrypted.data == data
+
     def test_fused_calls(self, vault):
         with vault.app() as app:
             rv, values = app.fused("C_Sign", (RSA, 1), DATA, Room(512, True))

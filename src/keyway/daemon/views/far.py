@@ -65,6 +65,7 @@ class Far(asyncio.Protocol):
         self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next_id = FAR_IDS
         self._rest = bytearray()
+        self._need = 0
         self._is_ending = False
         self.attach()
 
@@ -116,11 +117,14 @@ class Far(asyncio.Protocol):
         """Take what comes, and pass it on but for the replies to calls made here."""
         if self._rest:
             self._rest += data
+            if len(self._rest) < self._need:
+                return
             data = bytes(self._rest)
             self._rest.clear()
         own = self._own
         at = start = 0
         end = len(data)
+        self._need = HEADER_SIZE
         while end - at >= HEADER_SIZE:
             frame: Frame = _UNPACK(data, at)
             stop = at + HEADER_SIZE + frame[0]
@@ -128,6 +132,7 @@ class Far(asyncio.Protocol):
                 if frame[0] > MAX_BODY:
                     self.host.transport.abort()
                     return
+                self._need = stop - at
                 break
             if own and frame[3] in own and frame[2] & Flags.REPLY:
                 if start < at:
