@@ -133,7 +133,8 @@ class ViewOptions:
         "File with the PIN that leads here, in its first line. It must be a regular file that others can't read, and is read at each login."
     )
     pin_file: Path | None = option(
-        "The same with the user PIN of the token behind. Without it the PIN in select is that, too.", None
+        "The same with the user PIN of the token behind; or pin-source=file:/path behind the question mark of its URI. Without either the PIN in select is that, too.",
+        None,
     )
     roles: tuple[str, ...] = option(
         "Names of [role.NAME] sections: what one of them allows as a whole can be done behind this PIN, if a role of the identity allows it as well. Empty: whatever the identity may do.",

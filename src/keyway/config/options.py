@@ -378,7 +378,7 @@ class TokenOptions:
     )
     pin_file: Path | None = option(
         "File with the user PIN, for the gateway itself: to check members of a pool, and to log in clients that give no PIN. A token that is no pool needs identities for it. It must be a regular file "
-        "that others can't read.",
+        "that others can't read. Or pin-source=file:/path behind the question mark of uri.",
         None,
     )
 

@@ -21,6 +21,7 @@ from keyway.config.options import (
     TlsOptions,
     TokenOptions,
 )
+from keyway.config.pin_sources import with_pin_sources
 from keyway.config.pools import check_error_classes, pool
 from keyway.config.uris import key_uri, token_uri
 from keyway.config.views import check_views, token_with_views
@@ -41,6 +42,7 @@ def completed(config: Config, wrong: Wrong) -> Config:
         config: Sections that are right each for itself.
         wrong: Told what is not.
     """
+    config = with_pin_sources(config, wrong)
     for name, listener in config.listeners.items():
         _check_listener(listener, ("listener", name), wrong)
     for name, offer in config.offers.items():

@@ -1,11 +1,14 @@
 """PKCS #11 URIs of tokens, where a configuration names some."""
 
 from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from keyway.cryptoki import ObjectType, Uri, UriError
 
-__all__ = ["key_uri", "token_uri"]
+__all__ = ["key_uri", "split_pin_source", "token_uri"]
 
 _OF_MODULES: Final = ("library_manufacturer", "library_description", "library_version", "module_name", "module_path")
 
@@ -43,6 +46,33 @@ def key_uri(text: str) -> Uri:
     if uri.type not in (None, ObjectType.PRIVATE):
         raise ValueError("must name a private key")
     return uri
+
+
+def split_pin_source(text: str) -> tuple[str, Path | None]:
+    """Return a URI without its pin-source, and the file that this names (RFC 7512, section 2.4); None if there is none.
+
+    Args:
+        text: The URI. One that is none is returned as it is.
+
+    Raises:
+        ValueError: The PIN would come from something else than a file. The message never holds a value.
+    """
+    try:
+        uri = Uri.parse(text)
+    except UriError:
+        return text, None
+    if uri.pin_source is None:
+        return text, None
+    try:
+        source = urlsplit(uri.pin_source)
+    except ValueError:
+        source = None
+    path = uri.pin_source
+    if source is not None and source.scheme == "file" and source.netloc in ("", "localhost"):
+        path = "" if source.query or source.fragment else unquote(source.path)
+    if not path.startswith("/") or "\0" in path:
+        raise ValueError("pin-source must be a file here: an absolute path, or file:/path")
+    return str(replace(uri, pin_source=None)), Path(path)
 
 
 def _uri(text: str, known: Collection[str] = ()) -> Uri:

@@ -13,15 +13,15 @@ from keyway.cryptoki import RV, Null, TokenInfo
 from keyway.cryptoki.constants import CKF_PROTECTED_AUTHENTICATION_PATH, CKU_SO, CKU_USER
 
 
-@pytest.fixture
-def held():
+@pytest.fixture(params=['label = "vault"\npin_file = "{}"\n', 'uri = "pkcs11:token=vault?pin-source=file:{}"\n'])
+def held(request):
     with tempfile.TemporaryDirectory(prefix="kt-") as name, starting(Path(name)) as start:
         home = Path(name)
         tokens.original(home)
         pin = home / "pin"
         pin.write_text(f"{PIN}\n")
         pin.chmod(0o600)
-        config = CONFIG.replace('label = "vault"\n', f'label = "vault"\npin_file = "{pin}"\n')
+        config = CONFIG.replace('label = "vault"\n', request.param.format(pin))
         yield Guests(start(tokens.member(home, home, "hsm") + config.format(home=home)), home), pin
 
 
