@@ -127,6 +127,7 @@ class Guard(asyncio.Protocol):
         self._pauses: set[str] = set()
         self._work: asyncio.Task[None] | None = None
         self._rest = bytearray()
+        self._need = HEADER_SIZE
 
     # Requests
 
@@ -428,10 +429,13 @@ class Guard(asyncio.Protocol):
         """Take what comes from the other end."""
         if self._rest:
             self._rest += data
+            if len(self._rest) < self._need:
+                return
             data = bytes(self._rest)
             self._rest.clear()
         at = start = 0
         end = len(data)
+        self._need = HEADER_SIZE
         while end - at >= HEADER_SIZE:
             frame: Frame = _UNPACK(data, at)
             stop = at + HEADER_SIZE + frame[0]
@@ -439,6 +443,7 @@ class Guard(asyncio.Protocol):
                 if frame[0] > MAX_BODY:
                     self._far.abort()
                     return
+                self._need = stop - at
                 break
             number = frame[3]
             if number in self._own:
