@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from keyway.bridge import Back
 from keyway.p11kit import DecodeError, Dialect, FrameBuffer
+from keyway.transport.before import TransportBefore
 from keyway.wire.header import HEADER, HEADER_SIZE
 
 __all__ = ["Translation"]
@@ -14,7 +15,7 @@ MAX_WAITING: Final = 1_048_576
 """Bytes of requests that may wait for others of their sessions before no more are taken."""
 
 
-class Translation(asyncio.Transport, asyncio.Protocol):
+class Translation(TransportBefore, asyncio.Protocol):
     """A transport to whoever speaks native frames, and the protocol of the real transport behind it.
 
     Whole native frames are written to it, and whole ones come out. What needs no answer of the server comes later all the same:
@@ -36,14 +37,11 @@ class Translation(asyncio.Transport, asyncio.Protocol):
             protocol: Who gets the native frames.
             broken: Called with the reason when the server does not keep to its protocol; must end the stream.
         """
-        super().__init__()
-        self._transport = transport
-        self._protocol = protocol
+        super().__init__(transport, protocol)
         self._broken = broken
         self._back = Back(dialect)
         self._frames = FrameBuffer()
         self._ready: list[bytes] = []
-        self._is_reading = True
         self._is_behind = False
         self._is_stopped = False
         transport.set_protocol(self)
@@ -67,54 +65,11 @@ class Translation(asyncio.Transport, asyncio.Protocol):
                 self._deliver_later(step.deliver)
         self._send(messages)
 
-    def pause_reading(self) -> None:
-        """Deliver nothing more for now."""
-        self._is_reading = False
-        self._transport.pause_reading()
-
     def resume_reading(self) -> None:
         """Deliver again."""
-        self._is_reading = True
         if self._ready:
             asyncio.get_running_loop().call_soon(self._deliver)
-        self._transport.resume_reading()
-
-    def is_reading(self) -> bool:
-        """Whether replies are delivered."""
-        return self._is_reading
-
-    def is_closing(self) -> bool:
-        """Whether the stream is closed, or about to be."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close the stream when what was written has been sent."""
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Close the stream at once."""
-        self._transport.abort()
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Set who gets the native frames."""
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who gets the native frames."""
-        return self._protocol
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set how much may wait for a slow server."""
-        self._transport.set_write_buffer_limits(high, low)
-
-    def get_write_buffer_size(self) -> int:
-        """Return how much waits for the server."""
-        return self._transport.get_write_buffer_size()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the real transport."""
-        return self._transport.get_extra_info(name, default)
+        super().resume_reading()
 
     # For the real transport
 

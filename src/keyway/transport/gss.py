@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar, cast
 
+from keyway.transport.before import TransportBefore
 from keyway.transport.errors import GssError
 from keyway.transport.pieces import MAX_PLAIN, MAX_RECORD, Pieces, piece
 from keyway.transport.thread import in_thread
@@ -181,7 +182,7 @@ async def secure(
     return GssTransport(transport, handshake.pieces, seal, mechanism.peer, protocol, seconds), protocol
 
 
-class GssTransport(asyncio.Transport, asyncio.Protocol):
+class GssTransport(TransportBefore, asyncio.Protocol):
     """A transport that seals what is written, and the protocol of the real transport below it, which gets records."""
 
     def __init__(
@@ -203,14 +204,11 @@ class GssTransport(asyncio.Transport, asyncio.Protocol):
             protocol: Who gets what is in the records.
             seconds: After which the connection is broken off, since the other end's ticket has expired then.
         """
-        super().__init__()
-        self._transport = transport
+        super().__init__(transport, protocol)
         self._pieces = pieces
         self._mechanism = mechanism
         self._principal = principal
-        self._protocol = protocol
         self._error: GssError | None = None
-        self._is_reading = True
         self._expiry: asyncio.TimerHandle | None = None
         if seconds < math.inf:
             expired = GssError("the ticket has expired")
@@ -240,57 +238,15 @@ class GssTransport(asyncio.Transport, asyncio.Protocol):
         except GssError as error:
             self._break(error)
 
-    def pause_reading(self) -> None:
-        """Deliver nothing more for now."""
-        self._is_reading = False
-        self._transport.pause_reading()
-
     def resume_reading(self) -> None:
         """Deliver again."""
-        self._is_reading = True
         if self._pieces:
             asyncio.get_running_loop().call_soon(self._deliver)
-        self._transport.resume_reading()
-
-    def is_reading(self) -> bool:
-        """Whether what comes is delivered."""
-        return self._is_reading
-
-    def is_closing(self) -> bool:
-        """Whether the connection is closed, or about to be."""
-        return self._transport.is_closing()
-
-    def close(self) -> None:
-        """Close the connection when what was written has been sent."""
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self._transport.abort()
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Set who gets what is in the records."""
-        self._protocol = cast(asyncio.Protocol, protocol)
-
-    def get_protocol(self) -> asyncio.BaseProtocol:
-        """Return who gets it."""
-        return self._protocol
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """Set how many bytes may wait for a slow reader, sealed."""
-        self._transport.set_write_buffer_limits(high, low)
-
-    def get_write_buffer_size(self) -> int:
-        """Return how many bytes wait, sealed."""
-        return self._transport.get_write_buffer_size()
-
-    def can_write_eof(self) -> bool:
-        """Whether one direction can be ended alone; it can't."""
-        return False
+        super().resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """Return what is known of the connection: `principal` is the name of the other end, the rest is told by the real transport."""
-        return self._principal if name == "principal" else self._transport.get_extra_info(name, default)
+        return self._principal if name == "principal" else super().get_extra_info(name, default)
 
     # For the real transport
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from keyway.transport.before import TransportBefore
 
 if TYPE_CHECKING:
     from keyway.daemon.guard.guard import Guard
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["GuardedTransport"]
 
 
-class GuardedTransport(asyncio.Transport):
+class GuardedTransport(TransportBefore):
     """The near end of a guarded stream. Where it matters to neither side, it is the far end."""
 
     def __init__(self, guard: Guard, far: asyncio.Transport) -> None:
@@ -21,38 +23,13 @@ class GuardedTransport(asyncio.Transport):
             guard: Gets all that is written.
             far: Where it goes.
         """
-        super().__init__()
+        super().__init__(far)
         self._guard = guard
-        self._far = far
         # An attribute, since a call more would be felt on the way of every request.
         self.write = guard.take  # type: ignore[method-assign]
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Say who gets the replies."""
-        assert isinstance(protocol, asyncio.Protocol)
-        self._guard.near = protocol
-        self._far.set_protocol(self._guard)
-
-    def is_closing(self) -> bool:
-        """Tell whether the stream is over."""
-        return self._far.is_closing()
-
-    def close(self) -> None:
-        """End the stream."""
-        self._far.close()
-
-    def abort(self) -> None:
-        """End the stream."""
-        self._far.abort()
-
-    def pause_reading(self) -> None:
-        """Let no replies come."""
-        self._far.pause_reading()
-
-    def resume_reading(self) -> None:
-        """Let them come again."""
-        self._far.resume_reading()
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what is known of the far end."""
-        return self._far.get_extra_info(name, default)
+        super().set_protocol(protocol)
+        self._guard.near = self._protocol
+        self._transport.set_protocol(self._guard)
