@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from ipaddress import ip_address
 from re import compile as regex
-from typing import Final
+from typing import ClassVar, Final
 from urllib.parse import unquote
 
-__all__ = ["ANY_CID", "Address", "AddressError", "Gss", "Inherited", "Tcp", "Tls", "Unix", "Vsock", "parse"]
+__all__ = ["ANY_CID", "Address", "AddressError", "Gss", "Inherited", "Tcp", "TcpPort", "Tls", "Unix", "Vsock", "parse"]
 
 ANY_CID: Final = 0xFFFF_FFFF
 """The context ID that stands for all of a machine's own; to listen only."""
@@ -34,19 +34,28 @@ class Unix:
 
 
 @dataclass(frozen=True, slots=True)
-class Tcp:
-    """A TCP port, without protection.
+class TcpPort:
+    """A TCP port, whatever is spoken there.
 
     Attributes:
         host: Name or IP address.
         port: Port number; 0 to listen on any free one.
+        scheme: What its address begins with.
     """
 
     host: str
     port: int
+    scheme: ClassVar[str]
 
     def __str__(self) -> str:
-        return f"tcp://{_bracketed(self.host)}:{self.port}"
+        return f"{self.scheme}://{_bracketed(self.host)}:{self.port}"
+
+
+class Tcp(TcpPort):
+    """One without protection."""
+
+    __slots__ = ()
+    scheme = "tcp"
 
     @property
     def is_loopback(self) -> bool:
@@ -57,36 +66,18 @@ class Tcp:
             return self.host == "localhost"
 
 
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """A TCP port with TLS.
+class Tls(TcpPort):
+    """One with TLS."""
 
-    Attributes:
-        host: Name or IP address.
-        port: Port number; 0 to listen on any free one.
-    """
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"tls://{_bracketed(self.host)}:{self.port}"
+    __slots__ = ()
+    scheme = "tls"
 
 
-@dataclass(frozen=True, slots=True)
-class Gss:
-    """A TCP port with GSS-API, which is Kerberos here.
+class Gss(TcpPort):
+    """One with GSS-API, which is Kerberos here."""
 
-    Attributes:
-        host: Name or IP address.
-        port: Port number; 0 to listen on any free one.
-    """
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"gss://{_bracketed(self.host)}:{self.port}"
+    __slots__ = ()
+    scheme = "gss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +130,11 @@ def parse(text: str) -> Address:
         case "unix":
             return _unix(unquote(rest.removeprefix("path=")) if rest.startswith("path=") else rest)
         case "tcp":
-            return Tcp(*_host_and_port(rest, "tcp"))
+            return Tcp(*_host_and_port(rest, scheme))
         case "tls":
-            return Tls(*_host_and_port(rest, "tls"))
+            return Tls(*_host_and_port(rest, scheme))
         case "gss":
-            return Gss(*_host_and_port(rest, "gss"))
+            return Gss(*_host_and_port(rest, scheme))
         case "vsock":
             return _vsock(rest)
         case "systemd":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from keyway.address import Address, Gss, Inherited, Tcp, Tls, Unix, Vsock
+from keyway.address import Address, Inherited, TcpPort, Unix, Vsock
 from keyway.transport import unix
 from keyway.transport.errors import AddressError
 
@@ -35,8 +35,8 @@ def listen(
     match address:
         case Unix(path):
             return unix.listen(Path(path), mode, group)
-        case Tcp(host, port) | Tls(host, port) | Gss(host, port):
-            return _listen_on(address, host, port)
+        case TcpPort():
+            return _listen_on(address)
         case Vsock(cid, port):
             return _vsock(address, cid, port)
         case Inherited(name):
@@ -46,7 +46,7 @@ def listen(
 def bound_address(address: Address, listener: socket.socket) -> Address:
     """Return an address with the port that the system has chosen in place of 0."""
     match address:
-        case Tcp(host, 0) | Tls(host, 0) | Gss(host, 0):
+        case TcpPort(host, 0):
             return type(address)(host, listener.getsockname()[1])
     return address
 
@@ -76,9 +76,10 @@ def inherited(environment: Mapping[str, str], pid: int) -> dict[str, int]:
     return given
 
 
-def _listen_on(address: Tcp | Tls | Gss, host: str, port: int) -> socket.socket:
+def _listen_on(address: TcpPort) -> socket.socket:
+    flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV)
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=flags)
     except OSError as error:
         raise AddressError(f"{address}: {error.strerror}") from error
     family, _, _, _, where = found[0]
