@@ -23,12 +23,15 @@ from keyway.cryptoki.constants import (
     CKA_LABEL,
     CKA_MODULUS,
     CKA_PRIVATE,
+    CKA_SIGN,
     CKA_TOKEN,
     CKA_VALUE,
+    CKA_VALUE_LEN,
     CKF_WRITE_PROTECTED,
     CKM_AES_KEY_GEN,
     CKM_EC_KEY_PAIR_GEN,
     CKM_ECDSA,
+    CKM_GENERIC_SECRET_KEY_GEN,
     CKM_RSA_PKCS,
     CKM_SHA256_RSA_PKCS,
     CKM_SHA512_RSA_PKCS,
@@ -149,6 +152,16 @@ class TestObjects:
                     app.send(row.number, body, target=1, object_=object_, flags=Flags.FUSED, id_=id_)
                     told = app.receive().header
                     assert (told.id, told.rv) == (id_, RV.CKR_MECHANISM_INVALID)
+
+    def test_an_object_that_gets_a_guessed_handle_is_seen_at_once(self, guests):
+        made = template({CKA_LABEL: b"left-1", CKA_VALUE_LEN: 16, CKA_TOKEN: b"\0", CKA_SIGN: b"\1"})
+        with guests.app("left") as app:
+            read = (Attribute(CKA_LABEL, RoomBytes(64)),)
+            for handle in range(1, 64):
+                app.call("C_GetAttributeValue", handle, read, target=1)
+            app.good("C_GenerateKey", Mechanism(CKM_GENERIC_SECRET_KEY_GEN, Null()), made, 0, target=1)
+            (found,) = app.find()
+            assert found < 64
 
     def test_reading_ahead_tells_no_more(self, guests):
         def ahead(app, *attributes):

@@ -340,6 +340,7 @@ class Guard(asyncio.Protocol):
         for handle in unknown.objects:
             await facts_of(self._call, reach, frame[4], handle)
         verdict = self._verdict(reach, frame, data)
+        reach.forget_missing(unknown.objects)
         if isinstance(verdict, int):
             self._refuse(frame, data, reach, verdict)
         elif verdict is None:

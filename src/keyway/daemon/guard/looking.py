@@ -76,6 +76,7 @@ async def find(ask: Ask, reach: Reach, frame: Frame, data: bytes) -> Told:
         if reply[5] != RV.CKR_OK or not handles:
             return Told(reply[5], told, reply[2] & Flags.INIT)
         seen = [handle for handle in handles if _is_seen(reach, await facts_of(ask, reach, frame[4], handle))]
+        reach.forget_missing(handles)
         if seen:
             return Told(RV.CKR_OK, encode_reply(_FIND, (Numbers(len(seen), tuple(seen)),)))
         flags, body, object_ = 0, again, 0

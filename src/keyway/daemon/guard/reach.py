@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -151,6 +152,16 @@ class Reach:
         if now - self._since > KNOWN_FOR or max(len(self.objects), len(self._allowed), len(self.used)) > _MOST:
             self.forget()
             self._since = now
+
+    def forget_missing(self, handles: Iterable[int]) -> None:
+        """Forget which objects were not there: the next one that is made, by whomever, may get the handle.
+
+        Args:
+            handles: Those that were looked at.
+        """
+        for handle in handles:
+            if self.objects.get(handle) is None:
+                self.objects.pop(handle, None)
 
     def forget(self) -> None:
         """Forget what is known of the objects."""
