@@ -90,8 +90,12 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "C_WaitForSlotEvent answers CKR_HOST_MEMORY; nothing behind C_OpenSession is handled until it is answered",
         ),
         (
-            "keyway.daemon.connection.TURN | Requests of one client that are passed on before the others have their turn",
-            "The rest comes in the next turns of the loop, in order; nothing more is read from the client until then",
+            "keyway.gateway.shares.TURN | Requests of one identity that are passed on before the others have their turn, on all of its connections together; who has no identity counts by certificate, principal, user or address",
+            "The rest comes in the next turns of the loop, in order, each connection in its turn; nothing more is read from a client until then",
+        ),
+        (
+            "keyway.gateway.shares.ALONE | The same while no other identity has sent anything for a while, of which one connection has as many as above in a row",
+            "The same",
         ),
         (
             "keyway.daemon.connection.LOOK | As how many of these a request counts that the daemon looks at or answers itself",

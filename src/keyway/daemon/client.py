@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 from keyway.backend.segment import LARGE
 from keyway.cryptoki import RV, call_numbered
 from keyway.daemon import control
-from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
+from keyway.daemon.connection import FIRST_BODY, LOOK, Connection
 from keyway.daemon.intake import Intake
 from keyway.daemon.link import OWN_IDS, Frame, reply_frame
+from keyway.gateway.shares import TURN
 from keyway.transport.descriptor import DescriptorTransport
 from keyway.transport.gss import GssTransport
 from keyway.wire.ahead import READ_AHEAD
@@ -120,7 +121,10 @@ class ClientConnection(Connection):
         at = start = 0
         end = len(data)
         last = end - HEADER_SIZE
-        left = TURN
+        share = self.share
+        beyond = share.left
+        left = beyond if beyond < TURN else TURN
+        beyond -= left
         self._need = HEADER_SIZE
         while at <= last and left > 0:
             frame: Frame = _UNPACK(data, at)
@@ -136,6 +140,7 @@ class ClientConnection(Connection):
                     link = None
                     body = memoryview(data)[at + HEADER_SIZE : stop]
                     if stop > end:
+                        share.left = beyond + left - 1  # Whether that is little is seen with the next request.
                         self.transport.set_protocol(Intake(self, place[0], frame, place[1], body))
                         return
                     place[1].view[:size] = body
@@ -172,6 +177,10 @@ class ClientConnection(Connection):
             left -= 1
         if link is not None and start < at:
             link.write(data if at - start == end else data[start:at])
+        beyond += left
+        share.left = beyond
+        if beyond < share.low:
+            self.daemon.shares.spent(share)
         if at < end:
             self._rest += data[at:]
             if left <= 0 and at <= last and not self.held:

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from keyway.config import EntranceOptions
     from keyway.daemon.server import Daemon
     from keyway.daemon.view import View
+    from keyway.gateway.shares import Share
     from keyway.transport.peer import Peer
 
-__all__ = ["FIRST_BODY", "LOOK", "TURN", "Connection", "Entrance"]
+__all__ = ["FIRST_BODY", "LOOK", "Connection", "Entrance"]
 
-TURN: Final = 32
-"""Requests of one client that are passed on in a row. After them the loop looks at the other clients."""
 LOOK: Final = 4
-"""As how many of these one counts that is looked at, or answered here: it costs about as much."""
+"""As how many requests of a turn one counts that is looked at, or answered here: it costs about as much."""
 
 FIRST_BODY: Final = 65_536
 """Bytes of a body that are waited for while there is no context: whoever has not begun keeps no memory busy."""
@@ -54,11 +53,13 @@ class Connection(asyncio.Protocol):
     """What the connections of all protocols have in common.
 
     While a request has to wait (a host is being started), the connection is *held*: nothing behind it is handled, so order is kept.
-    A client that has sent many requests *gives way*: some of them are handled in each turn of the loop, so that others need not wait for all.
+    A client that has sent many requests *gives way*: some of them are handled in each turn of the loop, so that others need not wait for all. How many,
+    it shares with all connections of its identity.
 
     Attributes:
         peer: Who connected; None until the connection is made.
         service: What answers the native frames that the client's requests are, or become.
+        share: What its identity has of the turns.
         since: When it connected, in seconds of the loop's clock.
         held: The work that is waited for; None if there is none.
         is_giving_way: Whether what was received waits for the next turn of the loop.
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
     """
 
     transport: asyncio.Transport
+    share: Share[Connection]
     write: Any
     """Takes whole native reply frames. An attribute, since a call more would be felt on the way of every reply."""
 
@@ -91,6 +93,8 @@ class Connection(asyncio.Protocol):
         self.peer = self.daemon.admit(self, self.transport)
         if self.peer is None:
             self.transport.abort()
+        else:
+            self.share = self.daemon.shares.enter(self.daemon.gate.name_of(self.peer, self.entrance))
 
     def pause_writing(self) -> None:
         """Read no replies while the client is slow to take them, and no requests, which may be answered here."""
@@ -110,6 +114,8 @@ class Connection(asyncio.Protocol):
             self.held.cancel()
         self.forget()
         self.service.close()
+        if self.peer is not None:
+            self.daemon.shares.leave(self.share)
         self.daemon.dismiss(self)
 
     # From the service
@@ -180,21 +186,24 @@ class Connection(asyncio.Protocol):
     def forget(self) -> None:
         """Drop what was received and not handled."""
 
-    # Inside
+    # From the daemon
 
-    def give_way(self) -> None:
-        """Handle the rest of what was received when the loop has looked at the other clients, and read no more until then."""
-        if not self.is_giving_way:
-            self.is_giving_way = True
-            self.pause("turn")
-            asyncio.get_running_loop().call_soon(self._next_turn)
-
-    def _next_turn(self) -> None:
+    def next_turn(self) -> None:
+        """Go on after giving way."""
         self.is_giving_way = False
         if not self.held and not self.transport.is_closing():
             self.go_on()
         if not self.is_giving_way:
             self.resume("turn")
+
+    # Inside
+
+    def give_way(self) -> None:
+        """Handle the rest of what was received when it is the turn of this client again, and read no more until then."""
+        if not self.is_giving_way:
+            self.is_giving_way = True
+            self.pause("turn")
+            self.daemon.shares.wait(self.share, self)
 
     def _release(self, task: asyncio.Task[None]) -> None:
         self.held = None

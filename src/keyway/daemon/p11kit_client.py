@@ -10,7 +10,8 @@ from keyway.backend.segment import LARGE
 from keyway.bridge import Front, Fusion
 from keyway.cryptoki import RV, call_named
 from keyway.cryptoki.names import mechanism_name
-from keyway.daemon.connection import FIRST_BODY, LOOK, TURN, Connection
+from keyway.daemon.connection import FIRST_BODY, LOOK, Connection
+from keyway.gateway.shares import TURN
 from keyway.observe.log import event
 from keyway.p11kit import FRAME_HEADER, MAX_OPTIONS, DecodeError, Dialect, accept
 from keyway.wire.header import HEADER, HEADER_SIZE
@@ -103,7 +104,10 @@ class P11KitConnection(Connection):
         at = 0
         end = len(data)
         last = end - _HEADER
-        left = TURN
+        share = self.share
+        beyond = share.left
+        left = beyond if beyond < TURN else TURN
+        beyond -= left
         self._need = _HEADER
         while at <= last and left > 0:
             code, options, size = _UNPACK_MESSAGE(data, at)
@@ -134,6 +138,10 @@ class P11KitConnection(Connection):
             left -= LOOK
             if self.held or self.transport.is_closing():
                 break
+        beyond += left
+        share.left = beyond
+        if beyond < share.low:
+            self.daemon.shares.spent(share)
         if at < end:
             self._rest += data[at:]
             if left <= 0 and at <= last and not self.held:

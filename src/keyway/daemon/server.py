@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import resource
@@ -25,6 +26,7 @@ from keyway.daemon.service import Service
 from keyway.daemon.tasks import Tasks
 from keyway.daemon.trace import Tracing
 from keyway.daemon.view import View
+from keyway.gateway.shares import Shares
 from keyway.observe.log import event
 from keyway.observe.metrics import Counters
 from keyway.transport.peer import Peer, peer_behind
@@ -57,6 +59,7 @@ class Daemon:
         asking: Who is told how something goes on that takes its time.
         counters: What is counted for monitoring.
         clients: The open connections.
+        shares: Which of them may pass how many requests on now.
         listeners: Where clients connect.
         ledger: What identities have used and tried.
         gate: Tells who is who.
@@ -115,6 +118,8 @@ class Daemon:
         self.audit: AuditLog | None = None
         self._signer = signer
         self.clients: set[Connection] = set()
+        loop = asyncio.get_running_loop()
+        self.shares: Shares[Connection] = Shares(lambda: loop.call_soon(self.next_turn))
         own = {OWN: config.listen.as_listener()} if config.listen is not None else {}
         self.homes = Homes(config, binary, environment, self.tasks, self.counters, self.ledger.pin_file)
         self.listeners = [
@@ -317,6 +322,12 @@ class Daemon:
         name = f"{os.getpid():x}-{self._context_count}"
         self._contexts[name] = entrance
         return name
+
+    def next_turn(self) -> None:
+        """Let those go on who have given way and whose turn it is."""
+        with contextlib.closing(self.shares.turn()) as turn:
+            for client in turn:
+                client.next_turn()
 
     def note_reader(self, backend: str, reader: Service) -> None:
         """Note that a context reads ahead."""

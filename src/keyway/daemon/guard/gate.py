@@ -124,10 +124,23 @@ class Gate:
         if peer is None:
             identity = None
         elif self._rules:
-            identity = identify(self._rules, evidence_of(peer, entrance.name, is_offer=entrance.is_offer))
+            identity = self._identity(peer, entrance)
         else:
             identity = Identity(_name_of(peer), _ANYTHING)
         return Entrant(identity, entrance.view.rules, self._ledger, self._pin_files, audit, context, self._views)
+
+    def name_of(self, peer: Peer, entrance: Entrance) -> str:
+        """Return the name of an identity; for nobody what to call the peer, wherever on its machine it is.
+
+        Args:
+            peer: Who connected.
+            entrance: Where.
+        """
+        identity = self._identity(peer, entrance) if self._rules else None
+        return identity.name if identity is not None else _name_of(peer, peer.address.rpartition(":")[0])
+
+    def _identity(self, peer: Peer, entrance: Entrance) -> Identity | None:
+        return identify(self._rules, evidence_of(peer, entrance.name, is_offer=entrance.is_offer))
 
 
 class Entrant:
@@ -297,12 +310,16 @@ def _view_accesses(config: Config) -> dict[tuple[str, str], TokenAccess]:
     return found
 
 
-def _name_of(peer: Peer) -> str:
-    """Return what to call somebody where nobody has a name."""
+def _name_of(peer: Peer, address: str | None = None) -> str:
+    """Return what to call somebody where nobody has a name.
+
+    Args:
+        peer: Who.
+        address: Where it connected from, if that is not to be told as exactly as it is known.
+    """
+    address = peer.address if address is None else address
     return (
-        peer.principal
-        or peer.certificate
-        or (f"uid {peer.uid}" if peer.uid is not None else peer.address or peer.transport)
+        peer.principal or peer.certificate or (f"uid {peer.uid}" if peer.uid is not None else address or peer.transport)
     )
 
 
