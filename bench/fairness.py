@@ -13,7 +13,8 @@ from typing import Final
 
 from failover import Outcome
 from measure import Figure, Sample, sample
-from subjects import KEYWAY, Environment, subjects
+from pools import pooled
+from subjects import KEYWAY, PLAIN, Environment, subjects
 
 from keyway.cli.client import Client
 from keyway.cli.tokens import slots_of
@@ -23,7 +24,7 @@ from keyway.wire.codec import encode_request
 from keyway.wire.frames import FrameBuffer
 from keyway.wire.header import HEADER, VERSION_BYTE
 
-__all__ = ["EVENTS", "GROWTH", "SHARED"]
+__all__ = ["EVENTS", "FLOODS", "GROWTH", "SHARED"]
 
 GROWTH: Final = "99th percentile of the other's latency, times that without"
 SHARED: Final = "the same, times that beside a flood of another daemon"
@@ -38,6 +39,24 @@ DEADLINE: Final = 20.0
 _NO_CALL: Final = 0x3FFF
 """A number that no call has: the daemon answers itself."""
 _SESSION: Final = 1
+WITHIN_QUOTA: Final = "two clients, one floods within a quota"
+_QUOTA: Final = """\
+[listener.flood]
+address = "unix:{flood}"
+[identity.signer]
+listener = [""]
+roles = ["signer"]
+[identity.flood]
+listener = ["flood"]
+roles = ["flood"]
+[role.signer]
+tokens = ["pkcs11:"]
+functions = ["find", "sign", "verify"]
+[role.flood]
+tokens = ["pkcs11:"]
+functions = ["random"]
+operations_per_second = 2000
+"""
 
 
 def _relayed() -> bytes:
@@ -90,6 +109,31 @@ def _measure(name: str, environment: Environment, elsewhere: Path, load: Path) -
         f"alone {_told(alone)}, beside the other {_told(other)}, beside the flood {_told(same)}"
     )
     return Outcome(None, {GROWTH: median(growth), SHARED: median(shared)}, told)
+
+
+def _measure_within_quota(environment: Environment, directory: Path, load: Path) -> Outcome:
+    """Have a client sign without the flood of another identity that has a quota, and beside it, in turn.
+
+    Raises:
+        RuntimeError: It can't be measured here.
+    """
+    figure = Figure(WITHIN_QUOTA, "p256-sign")
+    path = directory / "flood.sock"
+    alone: list[Sample] = []
+    beside: list[Sample] = []
+    with pooled(PLAIN, environment, directory, more=_QUOTA.format(flood=path)) as daemon:
+        for _ in range(ROUNDS):
+            alone.append(sample(figure, daemon.subject, environment, load, SECONDS))
+            with _flood(path, _relayed()) as answered:
+                beside.append(sample(figure, daemon.subject, environment, load, SECONDS))
+            if not answered:
+                raise RuntimeError("the flood was not answered")
+    growth = [two.p99_us / one.p99_us for one, two in zip(alone, beside, strict=True)]
+    told = (
+        f"p99 {median(growth):.2f} ({min(growth):.2f}-{max(growth):.2f}) times that without; "
+        f"alone {_told(alone)}, beside the flood {_told(beside)}"
+    )
+    return Outcome(None, {GROWTH: median(growth)}, told)
 
 
 def _told(samples: list[Sample]) -> str:
@@ -146,5 +190,5 @@ def _event(name: str) -> Callable[[Environment, Path, Path], Outcome]:
     return lambda environment, directory, load: _measure(name, environment, directory / "native.sock", load)
 
 
-EVENTS: Final = {name: _event(name) for name in FLOODS}
+EVENTS: Final = {**{name: _event(name) for name in FLOODS}, WITHIN_QUOTA: _measure_within_quota}
 """What measures each figure, by its name."""

@@ -24,8 +24,8 @@ from typing import Any
 from delay import delayed, direct_round_trip, late_round_trip
 from failover import ADDED_HIGHEST, ADDED_MEDIAN, LONGEST, NEXT_HIGHEST, Outcome
 from failover import EVENTS as FAILURES
-from fairness import EVENTS as FLOODS
-from fairness import GROWTH, SHARED
+from fairness import EVENTS as FLOODED
+from fairness import FLOODS, GROWTH, SHARED
 from gateway import gateway
 from hosted import AUDITED, GUARDED, HOSTED, hosted
 from ike import ADDED, IKE, set_up
@@ -169,7 +169,7 @@ TARGETS = (
     *(Target(name, OF_FRAMES, ">=", 1.5) for name in PAYLOADS),
     *(Target(name, ADDED, "<=", 1.0) for name in IKE),
     # On four processors that are free: elsewhere the flood, its daemon and its host are waited for, wherever they are.
-    *(Target(name, GROWTH, "<=", 3.0) for name in FLOODS),
+    *(Target(name, GROWTH, "<=", 3.0) for name in FLOODED),
     *(Target(name, SHARED, "<=", 3.0) for name in FLOODS),
 )
 
@@ -185,7 +185,7 @@ EVENTS = {
     HOSTED: hosted,
     **PAYLOADS,
     **TRANSPORTS,
-    **FLOODS,
+    **FLOODED,
     **FAILURES,
 }
 """What is measured in ways of its own, by the name of the figure."""
