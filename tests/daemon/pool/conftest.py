@@ -73,12 +73,13 @@ def shared(request, passthrough, made):
     """A daemon for all tests of a module, with the pools in POOLS over the members in MEMBERS, one and two if these are not said; see `pools`.
 
     Behind the pools' slots are those of the members' tokens, unless HAS_PLAIN is false. ERROR_CLASSES are those of the backends,
-    CONFIGURATION has lines for the SoftHSM of a member.
+    OPTIONS what `Member` is told in addition, CONFIGURATION has lines for the SoftHSM of a member.
     """
     with tempfile.TemporaryDirectory(prefix="kt-") as name, starting(Path(name)) as start:
         classes = getattr(request.module, "ERROR_CLASSES", {})
         told = ", ".join(f'"{rv}" = "{class_}"' for rv, class_ in classes.items())
         options = {"error_classes": f"{{ {told} }}"} if classes else {}
+        options |= getattr(request.module, "OPTIONS", {})
         called = getattr(request.module, "MEMBERS", ("one", "two"))
         lines = getattr(request.module, "CONFIGURATION", {})
         members = [Member(Path(name), passthrough, made, each, *lines.get(each, ()), **options) for each in called]

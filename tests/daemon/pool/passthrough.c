@@ -22,7 +22,9 @@
  *   PASSTHROUGH_WRAP=gcm: keys are wrapped under CKM_AES_GCM alone; the IVs, as they came, are lines of the file ivs.
  *   PASSTHROUGH_WRAP=gcm-own: the same, but the token changes the IV, and tells;
  *   PASSTHROUGH_VERSION=3.0: C_GetInterface gives a list with C_LoginUser (the name must be that of the type of user, in digits) and
- *   C_SessionCancel (of signing, digesting, searching).
+ *   C_SessionCancel (of signing, digesting, searching),
+ *   and with messages, by what SoftHSM has for one operation: signing with any of its mechanisms, whole or in parts, and encrypting whole ones under
+ *   CKM_AES_GCM, with an IV that the token makes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -35,19 +37,21 @@
 
 typedef unsigned long ulong;
 typedef unsigned char byte;
-/* Arguments of all calls are integers and pointers, so whatever their number they travel as eight of these. */
-typedef ulong function(ulong, ulong, ulong, ulong, ulong, ulong, ulong, ulong);
+/* Arguments of all calls are integers and pointers, so whatever their number they travel as nine of these. */
+typedef ulong function(ulong, ulong, ulong, ulong, ulong, ulong, ulong, ulong, ulong);
 
 struct version { byte major, minor; };
 struct list { struct version version; function *at[92]; };
 struct interface { const char *name; void *list; ulong flags; };
 struct mechanism { ulong type; void *parameter; ulong length; };
 struct gcm { byte *iv; ulong iv_length, iv_bits; byte *aad; ulong aad_length, tag_bits; };
+struct gcm_message { byte *iv; ulong iv_length, iv_fixed_bits, generator; byte *tag; ulong tag_bits; };
 struct mechanism_info { ulong least, most, flags; };
 
 enum {
     OK = 0x0, GENERAL_ERROR = 0x5, ARGUMENTS_BAD = 0x7, BUFFER_TOO_SMALL = 0x150, OPERATION_NOT_INITIALIZED = 0x91,
     SAVED_STATE_INVALID = 0x160, MECHANISM_INVALID = 0x70, MECHANISM_PARAM_INVALID = 0x71, WRAPPED_KEY_INVALID = 0x110, WRAPS = 0x60000,
+    SESSION_HANDLE_INVALID = 0xb3, SESSIONS = 256, ENCRYPTING = 0, SIGNING = 1,
     AES_GCM = 0x1087, AES_KEY_WRAP = 0x2109, AES_KEY_WRAP_PAD = 0x210a, SHA256 = 0x250, SHA256_RSA_PKCS = 0x40
 };
 
@@ -64,7 +68,8 @@ enum {
     F(53, C_VerifyRecover) F(54, C_DigestEncryptUpdate) F(55, C_DecryptDigestUpdate) F(56, C_SignEncryptUpdate) \
     F(57, C_DecryptVerifyUpdate) F(58, C_GenerateKey) F(59, C_GenerateKeyPair) F(60, C_WrapKey) F(61, C_UnwrapKey) F(62, C_DeriveKey) \
     F(63, C_SeedRandom) F(64, C_GenerateRandom) F(65, C_GetFunctionStatus) F(66, C_CancelFunction) F(67, C_WaitForSlotEvent) \
-    F(70, C_LoginUser) F(71, C_SessionCancel)
+    F(70, C_LoginUser) F(71, C_SessionCancel) F(72, C_MessageEncryptInit) F(73, C_EncryptMessage) F(76, C_MessageEncryptFinal) \
+    F(82, C_MessageSignInit) F(83, C_SignMessage) F(84, C_SignMessageBegin) F(85, C_SignMessageNext) F(86, C_MessageSignFinal)
 
 enum {
 #define NUMBER(n, name) name##_ = n,
@@ -72,6 +77,8 @@ enum {
 };
 
 static struct list own, *real;
+/* The active message operations by session: that of encrypting, and that of signing. */
+static struct { struct mechanism mechanism; ulong key; int is_active; } messages[2][SESSIONS];
 static int folder = -1;
 
 static void count(const char *name, ulong user)
@@ -124,17 +131,17 @@ static ulong set_state(ulong session, const byte *state, ulong length)
     struct mechanism digest = {SHA256, NULL, 0};
     const char *text = getenv("PASSTHROUGH_FOLDER");
     if (length != strlen(text) || memcmp(state, text, length)) return SAVED_STATE_INVALID;
-    return real->at[C_DigestInit_](session, (ulong)&digest, 0, 0, 0, 0, 0, 0);
+    return real->at[C_DigestInit_](session, (ulong)&digest, 0, 0, 0, 0, 0, 0, 0);
 }
 
 static ulong cancel(ulong session, ulong flags)
 {
     byte room[512];
     ulong length = sizeof room;
-    if (flags & 0x800) real->at[C_SignFinal_](session, (ulong)room, (ulong)&length, 0, 0, 0, 0, 0);
+    if (flags & 0x800) real->at[C_SignFinal_](session, (ulong)room, (ulong)&length, 0, 0, 0, 0, 0, 0);
     length = sizeof room;
-    if (flags & 0x400) real->at[C_DigestFinal_](session, (ulong)room, (ulong)&length, 0, 0, 0, 0, 0);
-    if (flags & 0x40) real->at[C_FindObjectsFinal_](session, 0, 0, 0, 0, 0, 0, 0);
+    if (flags & 0x400) real->at[C_DigestFinal_](session, (ulong)room, (ulong)&length, 0, 0, 0, 0, 0, 0);
+    if (flags & 0x40) real->at[C_FindObjectsFinal_](session, 0, 0, 0, 0, 0, 0, 0, 0);
     return OK;
 }
 
@@ -148,7 +155,7 @@ static void end_operation(int number, ulong session)
                 : number >= C_Sign_ && number <= C_SignFinal_ ? C_SignFinal_
                 : number >= C_Verify_ && number <= C_VerifyFinal_ ? C_VerifyFinal_
                 : 0;
-    if (final) real->at[final](session, (ulong)room, final == C_VerifyFinal_ ? 1 : (ulong)&length, 0, 0, 0, 0, 0);
+    if (final) real->at[final](session, (ulong)room, final == C_VerifyFinal_ ? 1 : (ulong)&length, 0, 0, 0, 0, 0, 0);
 }
 
 static const char *wraps_with(void)
@@ -159,7 +166,7 @@ static const char *wraps_with(void)
 
 static ulong tell_info(ulong slot, ulong type, struct mechanism_info *info)
 {
-    ulong rv = real->at[C_GetMechanismInfo_](slot, type, (ulong)info, 0, 0, 0, 0, 0);
+    ulong rv = real->at[C_GetMechanismInfo_](slot, type, (ulong)info, 0, 0, 0, 0, 0, 0);
     if (rv == OK && type == AES_GCM) info->flags |= WRAPS;
     if (rv == OK && (type == AES_KEY_WRAP || type == AES_KEY_WRAP_PAD)) info->flags &= ~(ulong)WRAPS;
     return rv;
@@ -188,7 +195,7 @@ static ulong wrap(ulong session, const struct mechanism *asked, ulong wrapping_k
 {
     struct mechanism stand_in = {AES_KEY_WRAP_PAD, NULL, 0};
     ulong room = length ? *length : 0, rv = check_gcm(asked);
-    if (rv == OK) rv = real->at[C_WrapKey_](session, (ulong)&stand_in, wrapping_key, key, (ulong)wrapped, (ulong)length, 0, 0);
+    if (rv == OK) rv = real->at[C_WrapKey_](session, (ulong)&stand_in, wrapping_key, key, (ulong)wrapped, (ulong)length, 0, 0, 0);
     if (rv != OK) return rv;
     byte *iv = ((struct gcm *)asked->parameter)->iv;
     *length += 12;
@@ -207,10 +214,73 @@ static ulong unwrap(ulong session, const struct mechanism *asked, ulong key, con
     ulong rv = check_gcm(asked);
     if (rv != OK) return rv;
     if (length < 12 || memcmp(wrapped + length - 12, ((struct gcm *)asked->parameter)->iv, 12)) return WRAPPED_KEY_INVALID;
-    return real->at[C_UnwrapKey_](session, (ulong)&stand_in, key, (ulong)wrapped, length - 12, template, count, made);
+    return real->at[C_UnwrapKey_](session, (ulong)&stand_in, key, (ulong)wrapped, length - 12, template, count, made, 0);
 }
 
-static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
+/* Messages. A mechanism here has no parameter that would have to be kept. */
+
+static ulong begin_messages(int which, ulong session, const struct mechanism *mechanism, ulong key)
+{
+    if (session >= SESSIONS) return SESSION_HANDLE_INVALID;
+    messages[which][session].is_active = mechanism != NULL;
+    if (!mechanism) return OK;
+    messages[which][session].mechanism = (struct mechanism){mechanism->type, NULL, 0};
+    messages[which][session].key = key;
+    return OK;
+}
+
+static int has_messages(int which, ulong session) { return session < SESSIONS && messages[which][session].is_active; }
+
+static ulong end_messages(int which, ulong session)
+{
+    if (!has_messages(which, session)) return OPERATION_NOT_INITIALIZED;
+    messages[which][session].is_active = 0;
+    return OK;
+}
+
+static ulong begin_signing(ulong session)
+{
+    if (!has_messages(SIGNING, session)) return OPERATION_NOT_INITIALIZED;
+    return real->at[C_SignInit_](session, (ulong)&messages[SIGNING][session].mechanism, messages[SIGNING][session].key, 0, 0, 0, 0, 0, 0);
+}
+
+static ulong sign_message(ulong session, ulong data, ulong length, ulong signature, ulong *room)
+{
+    ulong rv = begin_signing(session);
+    if (rv == OK) rv = real->at[C_Sign_](session, data, length, signature, (ulong)room, 0, 0, 0, 0);
+    /* A length that was asked for leaves the operation of one message active, which is not to be seen. */
+    if ((rv == OK && !signature) || rv == BUFFER_TOO_SMALL) end_operation(C_SignFinal_, session);
+    return rv;
+}
+
+static ulong sign_next(ulong session, ulong data, ulong length, ulong signature, ulong *room)
+{
+    ulong rv = real->at[C_SignUpdate_](session, data, length, 0, 0, 0, 0, 0, 0);
+    return rv != OK || !room ? rv : real->at[C_SignFinal_](session, signature, (ulong)room, 0, 0, 0, 0, 0, 0);
+}
+
+static ulong encrypt_message(ulong session, struct gcm_message *told, ulong aad, ulong aad_length, ulong plain, ulong length, byte *out,
+                             ulong *room)
+{
+    if (!has_messages(ENCRYPTING, session)) return OPERATION_NOT_INITIALIZED;
+    byte *secret = malloc(length + 16);
+    ulong secret_length = length + 16, rv = OK;
+    struct gcm gcm = {told->iv, told->iv_length, 8 * told->iv_length, (byte *)aad, aad_length, told->tag_bits};
+    struct mechanism mechanism = {AES_GCM, &gcm, sizeof gcm};
+    if (!secret || !out || !room || *room < length || told->tag_bits != 128) rv = ARGUMENTS_BAD;
+    if (rv == OK) rv = real->at[C_GenerateRandom_](session, (ulong)told->iv, told->iv_length, 0, 0, 0, 0, 0, 0);
+    if (rv == OK) rv = real->at[C_EncryptInit_](session, (ulong)&mechanism, messages[ENCRYPTING][session].key, 0, 0, 0, 0, 0, 0);
+    if (rv == OK) rv = real->at[C_Encrypt_](session, plain, length, (ulong)secret, (ulong)&secret_length, 0, 0, 0, 0);
+    if (rv == OK) {
+        memcpy(out, secret, length);
+        memcpy(told->tag, secret + length, 16);
+        *room = length;
+    }
+    free(secret);
+    return rv;
+}
+
+static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h, ulong i)
 {
     const struct mechanism *asked = (const struct mechanism *)b;
     struct mechanism stand_in = {SHA256_RSA_PKCS, NULL, 0};
@@ -219,6 +289,14 @@ static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong
     case C_GetOperationState_: return get_state((byte *)b, (ulong *)c);
     case C_SetOperationState_: return set_state(a, (const byte *)b, c);
     case C_SessionCancel_: return cancel(a, b);
+    case C_MessageEncryptInit_: return begin_messages(ENCRYPTING, a, asked, c);
+    case C_EncryptMessage_: return encrypt_message(a, (struct gcm_message *)b, d, e, f, g, (byte *)h, (ulong *)i);
+    case C_MessageEncryptFinal_: return end_messages(ENCRYPTING, a);
+    case C_MessageSignInit_: return begin_messages(SIGNING, a, asked, c);
+    case C_SignMessage_: return sign_message(a, d, e, f, (ulong *)g);
+    case C_SignMessageBegin_: return begin_signing(a);
+    case C_SignMessageNext_: return sign_next(a, d, e, f, (ulong *)g);
+    case C_MessageSignFinal_: return end_messages(SIGNING, a);
     case C_GetMechanismInfo_:
         if (wraps_with()) return tell_info(a, b, (struct mechanism_info *)c);
         break;
@@ -237,7 +315,7 @@ static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong
         if (asked && (asked->type == 0x4033 || asked->type == 0x4036 || asked->type == 0x4037)) b = (ulong)&stand_in;
         break;
     }
-    return real->at[number](a, b, c, d, e, f, g, h);
+    return real->at[number](a, b, c, d, e, f, g, h, i);
 }
 
 static int is_writing(int number)
@@ -254,10 +332,10 @@ static int lock(void)
     return file;
 }
 
-static ulong make(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
+static ulong make(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h, ulong i)
 {
     int file = is_writing(number) ? lock() : -1;
-    ulong rv = pass(number, a, b, c, d, e, f, g, h);
+    ulong rv = pass(number, a, b, c, d, e, f, g, h, i);
     if (file >= 0) close(file);
     return rv;
 }
@@ -268,7 +346,7 @@ static void leave(void)
     _exit(1);
 }
 
-static ulong forward(int number, const char *name, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h)
+static ulong forward(int number, const char *name, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h, ulong i)
 {
     char path[64], words[64];
     ulong argument = 0;
@@ -286,21 +364,21 @@ static ulong forward(int number, const char *name, ulong a, ulong b, ulong c, ul
             while (faccessat(folder, path, F_OK, 0) == 0) usleep(5000);
         if (!strncmp(words, "delay ", 6)) usleep((useconds_t)argument * 1000);
         if (!strncmp(words, "rv-after ", 9)) {
-            make(number, a, b, c, d, e, f, g, h);
+            make(number, a, b, c, d, e, f, g, h, i);
             return argument;
         }
         if (!strcmp(words, "exit-after")) {
-            make(number, a, b, c, d, e, f, g, h);
+            make(number, a, b, c, d, e, f, g, h, i);
             leave();
         }
     }
-    return make(number, a, b, c, d, e, f, g, h);
+    return make(number, a, b, c, d, e, f, g, h, i);
 }
 
 #define DEFINE(n, name) \
-    static ulong name(ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h) \
+    static ulong name(ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h, ulong i) \
     { \
-        return forward(n, #name, a, b, c, d, e, f, g, h); \
+        return forward(n, #name, a, b, c, d, e, f, g, h, i); \
     }
 FUNCTIONS(DEFINE)
 
