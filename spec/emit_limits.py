@@ -173,6 +173,10 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "keyway.daemon.trace.BACKLOG | Bytes that wait for `keyway trace` to read them",
             "Calls beyond it are counted, not shown",
         ),
+        (
+            "keyway.observe.otlp.BACKLOG | Spans of `traces` that wait to be sent",
+            "Further ones are dropped, counted, and told in the log",
+        ),
         ("audit.max_size", "Another file is begun"),
         ("audit.keep", "The oldest file is removed; 0: none is"),
         (
@@ -210,7 +214,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
 }
 
 OTHERS = {
-    "mode", "first_slot", "backend_slot", "slot", "spares", "quorum", "checkpoint_every", "checkpoint_seconds",
+    "mode", "first_slot", "backend_slot", "slot", "spares", "quorum", "checkpoint_every", "checkpoint_seconds", "share",
 }  # fmt: skip
 """Options that are numbers and no limits."""
 

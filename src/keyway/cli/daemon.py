@@ -99,6 +99,7 @@ async def running(daemon: Daemon, told: Told) -> AsyncIterator[None]:
     Raises:
         AddressError: An address can't be listened on.
         AuditError: The audit log can't be opened.
+        SpansError: Traces can't be sent.
     """
     await daemon.start()
     try:

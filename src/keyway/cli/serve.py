@@ -13,6 +13,7 @@ from keyway.config import Config, ConfigError, identity_rules_of, load, missing_
 from keyway.daemon.systemd import notify
 from keyway.observe.audit_errors import AuditError
 from keyway.observe.log import configure
+from keyway.observe.otlp import SpansError
 from keyway.transport.errors import AddressError
 
 __all__ = ["check", "serve"]
@@ -39,7 +40,7 @@ def serve(path: Path) -> None:
     configure(config.log.level, config.log.format)
     try:
         run_loop(_serve(config, path.absolute(), binary, os.environ.pop("NOTIFY_SOCKET", "")))
-    except (AddressError, AuditError, ConfigError) as error:
+    except (AddressError, AuditError, ConfigError, SpansError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -22,6 +22,7 @@ from keyway.config.options import (
     SandboxOptions,
     TlsOptions,
     TokenOptions,
+    TracesOptions,
     ViewOptions,
 )
 from keyway.config.pools import MemberOptions, error_classes_of, members_of
@@ -48,6 +49,7 @@ __all__ = [
     "SandboxOptions",
     "TlsOptions",
     "TokenOptions",
+    "TracesOptions",
     "ViewOptions",
     "ViewTarget",
     "error_classes_of",

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from keyway.config.option import option
 
-__all__ = ["AuditOptions", "IdentityOptions", "RoleOptions", "ViewOptions"]
+__all__ = ["AuditOptions", "IdentityOptions", "RoleOptions", "TracesOptions", "ViewOptions"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,30 @@ class AuditOptions:
     def is_kept(self) -> bool:
         """Whether there is a log at all."""
         return self.file is not None or self.syslog is not None or self.stdout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracesOptions:
+    """Where a span is sent for each call of clients, and one for each of their contexts, as OpenTelemetry has them (OTLP over HTTP). Needs the extra `keyway[traces]`. Changes need a restart."""
+
+    endpoint: str = option("URL of the receiver, such as http://127.0.0.1:4318/v1/traces.")
+    insecure: bool = option(
+        "Whether an http URL may be outside loopback: others on the way see names of tokens, of applications and of calls.",
+        False,
+    )
+    share: float = option(
+        "Share of the contexts whose calls are sent, 1 for all. Contexts are chosen at random; the others pay nothing.",
+        1.0,
+        at_least=0,
+        at_most=1,
+    )
+    service: str = option("Name of the service (service.name) that the spans are of.", "keyway")
+    ca: Path | None = option(
+        "https: PEM file with the CAs that the receiver's certificate may come from. Without it: those of the Python package certifi.",
+        None,
+    )
+    certificate: Path | None = option("https: PEM file with the certificate that is shown to the receiver.", None)
+    key: Path | None = option("https: PEM file with the private key of that certificate.", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

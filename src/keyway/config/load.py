@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ from keyway.config.options import (
     OfferOptions,
     RoleOptions,
     TokenOptions,
+    TracesOptions,
     ViewOptions,
 )
 from keyway.config.reader import Reader
@@ -77,6 +79,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
             "log",
             "metrics",
             "audit",
+            "traces",
             "api",
             "identity",
             "role",
@@ -93,6 +96,7 @@ def parse(text: str, name: str = "configuration", *, serves: bool = True) -> Con
         log=reader.section(LogOptions, document, ("log",)),
         metrics=reader.section(MetricsOptions, document, ("metrics",)),
         audit=reader.section(AuditOptions, document, ("audit",)),
+        traces=reader.section(TracesOptions, document, ("traces",)) if "traces" in document else None,
         api=_api(reader, document),
         api_pins=MappingProxyType(dict(reader.named_sections(ApiPinOptions, _api_table(document), "pin", ("api",)))),
         identities=MappingProxyType(dict(reader.named_sections(IdentityOptions, document, "identity"))),
@@ -125,7 +129,7 @@ def _api(reader: Reader, document: Mapping[str, Any]) -> ApiOptions | None:
 
 
 def missing_modules(path: Path, config: Config) -> list[str]:
-    """Tell, as problems, which modules of a configuration are not there, nor users to run them.
+    """Tell, as problems, which modules of a configuration are not there, nor users to run them, nor what traces need.
 
     Args:
         path: The file that the configuration was read from.
@@ -140,4 +144,13 @@ def missing_modules(path: Path, config: Config) -> list[str]:
                 ids_of(backend.sandbox.user)
             except LookupError as error:
                 reader.wrong(("backend", name, "sandbox", "user"), str(error))
+    if config.traces is not None and not _has_opentelemetry():
+        reader.wrong(("traces",), "needs OpenTelemetry: pip install 'keyway[traces]'")
     return reader.problems
+
+
+def _has_opentelemetry() -> bool:
+    try:
+        return all(map(find_spec, ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")))
+    except ModuleNotFoundError:  # Not even the package above.
+        return False

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from keyway.address import Address, Gss, Tcp, Tls, Unix
-from keyway.config.hosted import AuditOptions, IdentityOptions, RoleOptions, ViewOptions
+from keyway.config.hosted import AuditOptions, IdentityOptions, RoleOptions, TracesOptions, ViewOptions
 from keyway.config.option import option
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SandboxOptions",
     "TlsOptions",
     "TokenOptions",
+    "TracesOptions",
     "ViewOptions",
     "option",
 ]
@@ -555,6 +556,7 @@ class Config:
     log: LogOptions = field(default_factory=LogOptions)
     metrics: MetricsOptions = field(default_factory=MetricsOptions)
     audit: AuditOptions = field(default_factory=AuditOptions)
+    traces: TracesOptions | None = None
     api: ApiOptions | None = None
     api_pins: MappingProxyType[str, ApiPinOptions] = field(default_factory=lambda: MappingProxyType({}))
     identities: MappingProxyType[str, IdentityOptions] = field(default_factory=lambda: MappingProxyType({}))

@@ -3,6 +3,7 @@
 import dataclasses
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import urlsplit
 
 from keyway.address import Address, Gss, Inherited, Tcp, Tls
 from keyway.config.access import check_access
@@ -20,6 +21,7 @@ from keyway.config.options import (
     SandboxOptions,
     TlsOptions,
     TokenOptions,
+    TracesOptions,
 )
 from keyway.config.pin_sources import with_pin_sources
 from keyway.config.pools import check_error_classes, pool
@@ -52,6 +54,8 @@ def completed(config: Config, wrong: Wrong) -> Config:
     check_access(config, wrong)
     check_views(config, wrong)
     _check_audit(config.audit, config, ("audit",), wrong)
+    if config.traces is not None:
+        _check_traces(config.traces, ("traces",), wrong)
     if config.api is not None:
         _check_api(config.api, config, ("api",), wrong)
     backends = {name: _backend(each, ("backend", name), wrong) for name, each in config.backends.items()}
@@ -148,6 +152,29 @@ def _check_audit(audit: AuditOptions, config: Config, path: tuple[str, ...], wro
             wrong((*path, "checkpoint_key"), str(error))
         if config.listen is None:
             wrong((*path, "checkpoint_key"), "needs a section [listen]")
+
+
+def _check_traces(traces: TracesOptions, path: tuple[str, ...], wrong: Wrong) -> None:
+    try:
+        url = urlsplit(traces.endpoint)
+        host, port = url.hostname, url.port
+    except ValueError as error:
+        wrong((*path, "endpoint"), str(error))
+        return
+    if url.scheme not in ("http", "https") or not host:
+        wrong((*path, "endpoint"), "must be http://host:port/path or https://host:port/path")
+        return
+    if url.username is not None or url.query or url.fragment:
+        wrong((*path, "endpoint"), "has scheme, host, port and path only")
+    if url.scheme == "http" and not Tcp(host, port or 80).is_loopback and not traces.insecure:
+        wrong(
+            (*path, "endpoint"), "plain http outside loopback lets others read along: use https, or say insecure = true"
+        )
+    for name in ("ca", "certificate", "key"):
+        if getattr(traces, name) is not None and url.scheme != "https":
+            wrong((*path, name), "is for https only")
+    if (traces.certificate is None) is not (traces.key is None):
+        wrong(path, "certificate and key belong together")
 
 
 def _check_api(api: ApiOptions, config: Config, path: tuple[str, ...], wrong: Wrong) -> None:

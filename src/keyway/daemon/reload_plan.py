@@ -97,7 +97,7 @@ def plan(old: Config, new: Config) -> Plan:
     pools = _pools(old, new, backends.changed)
     kept = _same_places(old.listeners, new.listeners)
     return Plan(
-        config=dataclasses.replace(new, listen=old.listen, audit=old.audit),
+        config=dataclasses.replace(new, listen=old.listen, audit=old.audit, traces=old.traces),
         backends=backends,
         pools=pools,
         views=_changes(_with_views(old), _with_views(new)),
@@ -179,6 +179,8 @@ def _same_places(old: Mapping[str, ListenerOptions], new: Mapping[str, ListenerO
 def _needs_restart(old: Config, new: Config) -> Iterator[str]:
     if old.audit != new.audit:
         yield "audit"
+    if old.traces != new.traces:
+        yield "traces"
     if old.listen is None or new.listen is None:
         if old.listen != new.listen:
             yield "listen"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from keyway.daemon.backend import Backend
     from keyway.daemon.http import Monitor
     from keyway.daemon.pool.pool import Pool
+    from keyway.daemon.spans import Spans
     from keyway.observe.audit_sinks import AuditLog, Signer
 
 __all__ = ["Daemon"]
@@ -65,6 +66,7 @@ class Daemon:
         gate: Tells who is who.
         monitor: What answers monitoring; None if nobody shall.
         audit: Where calls are recorded; None if they are not, or the daemon has not started.
+        spans: Makes traces of contexts for others; None if none are made, or the daemon has not started.
         offers: Where this gateway connects to, for clients to come that way.
         now: The loop's clock, in seconds.
         since: When the daemon was made, by that clock.
@@ -116,6 +118,7 @@ class Daemon:
         self.gate = new_gate(config, self.ledger)
         self.monitor: Monitor | None = None
         self.audit: AuditLog | None = None
+        self.spans: Spans | None = None
         self._signer = signer
         self.clients: set[Connection] = set()
         loop = asyncio.get_running_loop()
@@ -147,16 +150,19 @@ class Daemon:
         Raises:
             AddressError: An address can't be listened on.
             AuditError: The audit log can't be opened.
+            SpansError: Traces can't be sent.
         """
         raise_descriptor_limit()
         async with self.reloading:
             self._open_audit()
             try:
+                self._open_spans()
                 for listener in self.listeners:
                     listener.start(self.sockets)
                 self.monitor = await self.new_monitor(self.config)
             except BaseException:
                 self._close_listeners()
+                await self._close_spans()
                 await self._close_audit()
                 raise
             self.homes.start()
@@ -192,6 +198,7 @@ class Daemon:
         await self.homes.close()
         if self.monitor is not None:
             await self.monitor.close()
+        await self._close_spans()
         await self._close_audit()
         event(logging.INFO, "stopped")
 
@@ -234,6 +241,16 @@ class Daemon:
             from keyway.daemon.audit import open_audit  # What it needs takes long to load, and many do without.
 
             self.audit = open_audit(self.config.audit, self._signer, self.version_text)
+
+    def _open_spans(self) -> None:
+        if self.config.traces is not None:
+            from keyway.daemon.spans import open_spans  # What it needs takes long to load, and most do without.
+
+            self.spans = open_spans(self.config.traces, self.version_text)
+
+    async def _close_spans(self) -> None:
+        if self.spans is not None:
+            await self.spans.close()
 
     async def _close_audit(self) -> None:
         if self.audit is not None:
@@ -300,6 +317,8 @@ class Daemon:
         """Forget a connection that is closed."""
         self.clients.discard(client)
         self.tracing.leave(client)
+        if self.spans is not None:
+            self.spans.leave(client)
         self.asking.leave(client)
         if not self.clients:
             self._idle.set()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
     from keyway.daemon.guard.gate import Entrant
     from keyway.daemon.server import Daemon
-    from keyway.daemon.trace import Tap
+    from keyway.daemon.tap import Tap
     from keyway.daemon.view import View
 
 __all__ = ["Service"]
@@ -91,6 +91,8 @@ class Service:
         binding = self.binding
         if route is Route.INITIALIZE:
             self._daemon.tracing.join(self._client)
+            if self._daemon.spans is not None:
+                self._daemon.spans.join(self._client)
         if self.tap is not None:
             self.tap.request(frame, data)
         try:

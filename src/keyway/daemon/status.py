@@ -29,6 +29,7 @@ def status(daemon: Daemon) -> dict[str, Any]:
         "connections": len(daemon.clients),
         "tracers": len(daemon.tracing),
         **({} if daemon.audit is None else {"audit": daemon.audit.status()}),
+        **({} if daemon.spans is None else {"traces": daemon.spans.status()}),
         "backends": {name: backend.status() for name, backend in daemon.backends.items()},
         "pools": {name: pool.status() for name, pool in daemon.pools.items()},
         "offers": {offer.name: offer.status() for offer in daemon.offers},

@@ -1,8 +1,4 @@
-"""Calls shown live: taps on clients, and the connections of `keyway trace` that are told what passes there.
-
-A client without a tap pays nothing. One that has a tap loses the short way, so that its requests all come to `Service.request`; its
-replies are seen where they are written.
-"""
+"""Calls shown live: who watches the clients, and the connections of `keyway trace` that are told what passes there."""
 
 from __future__ import annotations
 
@@ -16,22 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from keyway.cryptoki import RV
 from keyway.daemon.link import OWN_IDS, Frame, reply_frame
+from keyway.daemon.tap import unwatch, watch
 from keyway.observe.log import event
 from keyway.observe.trace import Asked, Facts, answered, asked, asked_before, waiting
-from keyway.wire.header import HEADER, HEADER_SIZE
 
 if TYPE_CHECKING:
     from keyway.daemon.connection import Connection
     from keyway.daemon.server import Daemon
 
-__all__ = ["Tap", "Tracing"]
+__all__ = ["Tracing"]
 
 BACKLOG: Final = 1 << 20
 """Bytes that wait for a tracer to read them. What would come on top is left out."""
 INTERVAL: Final = 1.0
 """Seconds between looks for calls that are a long time coming."""
-
-_UNPACK: Final = HEADER.unpack_from
 
 
 class _Pending:
@@ -50,29 +44,24 @@ class _Pending:
         return (time.perf_counter_ns() - self.since) // 1000
 
 
-class Tap:
-    """Sees the requests of one client and the replies to them.
+class _Watch:
+    """Tells the calls of one client.
 
     Attributes:
         context: The name of the client's context, or of the last one that it had.
     """
 
     def __init__(self, client: Connection, tracing: Tracing) -> None:
-        """Tap a client that is connected."""
+        """Watch a client that is connected."""
         self.context = client.service.name
         self._client = client
         self._tracing = tracing
-        self._write = client.write
         self._pending = {number: _Pending(asked_before(frame), self.context) for number, frame in _under_way(client)}
-        client.write = self._replies
-        client.service.tap = self
-        client.service.set_short_way()
+        watch(client, self)
 
     def remove(self) -> None:
-        """Let the client go its ways as before."""
-        self._client.write = self._write
-        self._client.service.tap = None
-        self._client.service.set_short_way()
+        """Watch no more."""
+        unwatch(self._client, self)
 
     def request(self, frame: Frame, data: bytes) -> None:
         """See a request.
@@ -87,6 +76,17 @@ class Tap:
         else:
             self._pending[frame[3]] = pending
 
+    def reply(self, frame: Frame, body: memoryview) -> None:
+        """See a reply.
+
+        Args:
+            frame: Its header.
+            body: Its body.
+        """
+        pending = self._pending.pop(frame[3], None)
+        if pending is not None:
+            self._tell(pending.context, *answered(pending.request, frame, body, pending.us))
+
     def end(self) -> None:
         """Take note that the client has gone, with calls that will never be answered."""
         for pending in self._pending.values():
@@ -100,18 +100,6 @@ class Tap:
             if not pending.is_told and pending.us >= INTERVAL * 1e6:
                 pending.is_told = True
                 self._tell(pending.context, waiting(pending.request, pending.us))
-
-    def _replies(self, data: bytes) -> None:
-        self._write(data)
-        view = memoryview(data)
-        at = 0
-        while len(data) - at >= HEADER_SIZE:
-            frame: Frame = _UNPACK(data, at)
-            start = at + HEADER_SIZE
-            at = start + frame[0]
-            pending = self._pending.pop(frame[3], None)
-            if pending is not None:
-                self._tell(pending.context, *answered(pending.request, frame, view[start:at], pending.us))
 
     def _tell(self, context: str, *calls: Facts) -> None:
         self.context = context or self._client.service.name
@@ -165,6 +153,7 @@ class Tracing:
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._tracers: dict[Connection, _Tracer] = {}
+        self._watches: dict[Connection, _Watch] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __contains__(self, client: Connection) -> bool:
@@ -194,7 +183,7 @@ class Tracing:
             return reply_frame(request, RV.CKR_OPERATION_ACTIVE)
         self._tracers[client] = _Tracer(client, request, context)
         event(logging.INFO, "trace started", traced=context or "all", **client.facts())
-        self._tap_all()
+        self._watch_all()
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)
         contexts = names if context is None else [context]
@@ -210,15 +199,15 @@ class Tracing:
 
     def join(self, client: Connection) -> None:
         """Take note that a client opens a context, which is traced if all are."""
-        if self._tracers and client.service.tap is None and self._is_traced(client):
-            Tap(client, self)
+        if self._tracers and client not in self._watches and self._is_traced(client):
+            self._watches[client] = _Watch(client, self)
 
     def leave(self, client: Connection) -> None:
         """Take note that a client has gone: a tracer, or one whose context was traced, or neither."""
         self._end([client])
-        if client.service.tap is not None:
-            context = client.service.tap.context
-            client.service.tap.end()
+        if (watched := self._watches.pop(client, None)) is not None:
+            context = watched.context
+            watched.end()
             for tracer in list(self._tracers.values()):
                 if tracer.context == context:
                     tracer.client.close()
@@ -240,27 +229,26 @@ class Tracing:
         for client in ended:
             event(logging.INFO, "trace ended", **client.facts())
         if ended:
-            self._tap_all()
+            self._watch_all()
         if not self._tracers and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _tap_all(self) -> None:
+    def _watch_all(self) -> None:
         for client in self._daemon.clients:
-            tap = client.service.tap
-            if self._is_traced(client) != (tap is not None):
-                if tap is None:
-                    Tap(client, self)
+            is_watched = client in self._watches
+            if self._is_traced(client) != is_watched:
+                if not is_watched:
+                    self._watches[client] = _Watch(client, self)
                 else:
-                    tap.remove()
+                    self._watches.pop(client).remove()
 
     def _is_traced(self, client: Connection) -> bool:
         return any(tracer.context in (None, client.service.name) for tracer in self._tracers.values())
 
     def _look(self) -> None:
-        for client in self._daemon.clients:
-            if client.service.tap is not None:
-                client.service.tap.look()
+        for each in self._watches.values():
+            each.look()
         for tracer in self._tracers.values():
             tracer.look()
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._look)

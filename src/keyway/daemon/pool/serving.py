@@ -223,6 +223,7 @@ async def _ask(
     number, flags, session = call.frame[1], call.frame[2] & Flags.FUSED, call.session
     limit = context.pool.limit(number, max(0.001, until - monotonic()))
     sent = monotonic()
+    call.member = member
     member.outstanding += 1
     try:
         where = lane.sessions.get(session.handle, 0) if target is None else target(lane)

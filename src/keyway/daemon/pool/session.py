@@ -39,7 +39,7 @@ class PoolCall:
         data: The whole request.
         session: Its session.
         lane: Where it was sent; None while it was not.
-        member: The member there.
+        member: The member that it was sent to last.
         since: When it came, by the monotonic clock.
         asked: When the other end was last asked for a sign of life; 0 for never.
         is_over: Whether nobody waits for its reply any more.
