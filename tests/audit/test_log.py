@@ -259,6 +259,81 @@ async def test_no_checkpoint_is_begun_at_the_end():
 
 
 @run
+async def test_what_is_new_is_signed_at_the_end():
+    sink, key = Memory(), Key()
+    audit = opened(sink, signer=key)
+    for number in range(3000):  # More than is written in one go.
+        audit.note(a_record(number))
+    await audit.seal()
+    # Nothing was recorded since: there is nothing to sign.
+    await audit.seal()
+    await audit.close()
+    assert key.signed == 1
+    found = verify(sink.lines, check=digests_are_signed)
+    assert (found.lines, found.signed_to, found.is_sealed, found.is_good) == (3001, 3000, True, True)
+
+
+@run
+async def test_a_checkpoint_under_way_at_the_end_is_waited_for():
+    class Slow(Key):
+        def __init__(self):
+            super().__init__()
+            self.asked, self.may = asyncio.Event(), asyncio.Event()
+
+        async def sign(self, digest):
+            self.asked.set()
+            await self.may.wait()
+            return await super().sign(digest)
+
+    sink, key = Memory(), Slow()
+    audit = opened(sink, every=1, signer=key)
+    audit.note(a_record())
+    await key.asked.wait()
+    sealing = asyncio.get_running_loop().create_task(audit.seal())
+    audit.note(a_record())
+    await until(lambda: audit.written == 2)
+    assert not sealing.done()
+    key.may.set()
+    await sealing
+    await audit.close()
+    assert verify(sink.lines, check=digests_are_signed).signed_to >= 2
+
+
+@run
+async def test_nothing_is_signed_at_the_end_where_nobody_signs_or_nothing_can_be_written():
+    sink = Memory()
+    audit = opened(sink)
+    audit.note(a_record())
+    await audit.seal()
+    await audit.close()
+    assert sink.events == ["call"]
+    sink, key = Memory(), Key()
+    sink.is_full = True
+    audit = opened(sink, signer=key)
+    audit.note(a_record())
+    await until(lambda: audit.error)
+    await audit.seal()
+    await audit.close()
+    assert key.signed == 0
+
+
+@run
+async def test_whoever_does_not_wait_for_the_last_checkpoint_can_close_all_the_same():
+    class Never(Key):
+        async def sign(self, digest):
+            await asyncio.Event().wait()
+
+    sink = Memory()
+    audit = opened(sink, signer=Never())
+    audit.note(a_record())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await audit.seal()
+    await audit.close()
+    assert sink.events == ["call"]
+
+
+@run
 async def test_a_checkpoint_without_a_signature_says_why():
     sink, key = Memory(), Key()
     key.is_there = False

@@ -105,7 +105,8 @@ def _summary(findings: Findings, *, has_key: bool) -> str:
         f"{findings.checkpoints} checkpoint{'s' * (findings.checkpoints != 1)}",
     ]
     if has_key:
-        parts.append(f"signed up to line {findings.signed_to}" if findings.signed_to else "not signed")
+        sealed = ", by the last line" if findings.is_sealed else ""
+        parts.append(f"signed up to line {findings.signed_to}{sealed}" if findings.signed_to else "not signed")
     else:
         parts.append("signatures not checked: no --key")
     return "; ".join(parts)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keyway.address import Unix
 from keyway.backend.process import INHERITED
 from keyway.config import Config
 from keyway.config.locate import host_binary
@@ -43,13 +43,13 @@ def make_daemon(
     return Daemon(config, binary, environment, version("keyway"), sockets, path, _signer(config))
 
 
-def _signer(config: Config) -> Signer | None:
-    """Return what signs checkpoints of the audit log: a client like others, of the daemon that is to be."""
+def _signer(config: Config) -> Callable[[Callable[[], socket.socket]], Signer] | None:
+    """Return what makes what signs checkpoints of the audit log: a client like others, of the daemon that is to be."""
     if not config.audit.checkpoint_key or config.listen is None:
         return None
     from keyway.provision.checkpoints import TokenSigner
 
-    return TokenSigner(Unix(str(config.listen.socket)), config.audit.checkpoint_key, config.audit.checkpoint_pin_file)
+    return lambda connect: TokenSigner(connect, config.audit.checkpoint_key, config.audit.checkpoint_pin_file)
 
 
 def found_host() -> Path:

@@ -534,7 +534,10 @@ class LimitOptions:
         "Seconds that a host has to end after its client has gone, before it is killed.", 5.0, at_least=0, at_most=600
     )
     drain: float = option(
-        "Seconds that clients have to end when the daemon is told to stop.", 5.0, at_least=0, at_most=3600
+        "Seconds that clients have to end when the daemon is told to stop, and after them the last checkpoint of the audit log.",
+        5.0,
+        at_least=0,
+        at_most=3600,
     )
     pin_attempts: int = option(
         "With identities: wrong PINs in a row that one may give to a token before it must wait, longer each time. Give less than the token allows before it locks. 0: no limit.",

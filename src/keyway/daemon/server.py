@@ -7,7 +7,8 @@ import contextlib
 import logging
 import os
 import resource
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ class Daemon:
         version: str,
         sockets: Mapping[str, int],
         path: Path | None = None,
-        signer: Signer | None = None,
+        signer: Callable[[Callable[[], socket.socket]], Signer] | None = None,
     ) -> None:
         """Prepare a daemon; nothing runs yet. Needs a running loop.
 
@@ -94,7 +95,7 @@ class Daemon:
             version: Keyway's version.
             sockets: Descriptors of the listening sockets that the service manager hands over, by name.
             path: Where the configuration was read, and can be again; None if it was not.
-            signer: What signs checkpoints of the audit log.
+            signer: Makes what signs checkpoints of the audit log, from what connects it to this daemon.
 
         Raises:
             ConfigError: An identity is a user or group that is not there.
@@ -163,6 +164,7 @@ class Daemon:
             except BaseException:
                 self._close_listeners()
                 await self._close_spans()
+                self._say_stop()
                 await self._close_audit()
                 raise
             self.homes.start()
@@ -175,8 +177,8 @@ class Daemon:
         """Take no more clients, let those that are there end, then end them and everything else.
 
         Args:
-            drain: Seconds that clients have.
-            hurry: Ends that time early when set.
+            drain: Seconds that clients have, and after them the last checkpoint of the audit log.
+            hurry: Ends these times early when set.
         """
         self.is_ending = True
         self._close_listeners()
@@ -191,6 +193,10 @@ class Daemon:
                     await self._idle_or(hurry)
             except TimeoutError:
                 pass
+        for client in list(self.clients):
+            client.abort()
+        await self.wait_idle()
+        await self._seal_audit(drain, hurry)
         for client in list(self.clients):
             client.abort()
         await self.wait_idle()
@@ -240,7 +246,8 @@ class Daemon:
         if self.config.audit.is_kept:
             from keyway.daemon.audit import open_audit  # What it needs takes long to load, and many do without.
 
-            self.audit = open_audit(self.config.audit, self._signer, self.version_text)
+            signer = None if self._signer is None else self._signer(self._connection_from_here)
+            self.audit = open_audit(self.config.audit, signer, self.version_text)
 
     def _open_spans(self) -> None:
         if self.config.traces is not None:
@@ -252,9 +259,29 @@ class Daemon:
         if self.spans is not None:
             await self.spans.close()
 
-    async def _close_audit(self) -> None:
+    def _connection_from_here(self) -> socket.socket:
+        return next(listener for listener in self.listeners if listener.name == OWN).connect_from_here()
+
+    async def _seal_audit(self, seconds: float, hurry: asyncio.Event | None) -> None:
+        """Have the audit log signed to its end, while there is a token that can do so."""
+        self._say_stop()
+        if self.audit is None:
+            return
+        sealing = self.tasks.start(self.audit.seal(), "last checkpoint")
+        waits = {sealing} if hurry is None else {sealing, self.tasks.start(hurry.wait(), "hurry")}
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not sealing.done():
+            event(logging.WARNING, "audit log not signed to its end", reason="the token or a sink did not answer")
+        for each in waits:
+            each.cancel()
+        await asyncio.gather(sealing, return_exceptions=True)
+
+    def _say_stop(self) -> None:
         if self.audit is not None:
             self.audit.say("stop", f"process {os.getpid()}")
+
+    async def _close_audit(self) -> None:
+        if self.audit is not None:
             await self.audit.close()
 
     def _close_listeners(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from keyway.address import Address
 from keyway.config.uris import key_uri
 from keyway.cryptoki import RV, Attribute, CkError, Mechanism, Null
 from keyway.cryptoki.constants import (
@@ -23,7 +24,7 @@ from keyway.cryptoki.constants import (
 from keyway.observe.audit_errors import SignerError
 from keyway.provision.models import MAX_PIN
 from keyway.provision.private import PrivateFileError, read_private
-from keyway.provision.session import Context, ContextLost, Session, open_context
+from keyway.provision.session import Context, ContextLost, Session, context_over
 from keyway.provision.signing import DIGEST_INFO
 from keyway.provision.tokens import seen_tokens
 
@@ -49,11 +50,11 @@ class TokenSigner:
         key: The URI.
     """
 
-    def __init__(self, daemon: Address, key: str, pin_file: Path | None) -> None:
+    def __init__(self, connect: Callable[[], socket.socket], key: str, pin_file: Path | None) -> None:
         """Describe it.
 
         Args:
-            daemon: Where the daemon listens.
+            connect: Returns a connection to the daemon, which does not block.
             key: PKCS #11 URI of the private key.
             pin_file: File with the user PIN, read each time; None: nobody logs in.
 
@@ -62,7 +63,7 @@ class TokenSigner:
         """
         self.key = key
         self._uri = key_uri(key)
-        self._daemon = daemon
+        self._connect = connect
         self._pin_file = pin_file
         self._refused: bytes | None = None
 
@@ -74,7 +75,7 @@ class TokenSigner:
         """
         try:
             async with asyncio.timeout(SIGNING):
-                context = await open_context(self._daemon, "keyway audit")
+                context = await context_over(self._connect(), "keyway audit")
                 try:
                     return await self._signature(context, digest)
                 finally:

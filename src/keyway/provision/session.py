@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from itertools import count
 from typing import Final, cast
@@ -405,6 +406,26 @@ async def open_context(address: Address, application: str) -> Context:
         _, connection = await connect(address, _Connection, seconds=CONNECTING)
     except ConnectError as error:
         raise ContextLost(str(error)) from error
+    return await _begun(connection, application)
+
+
+async def context_over(connection: socket.socket, application: str) -> Context:
+    """Begin a context (C_Initialize) on a connection that is there.
+
+    Args:
+        connection: A connected socket, which does not block. It belongs to the context.
+        application: What it shall be called in the daemon's log.
+
+    Raises:
+        ContextLost: No daemon is at the other end.
+        CkError: C_Initialize failed.
+        TimeoutError: No answer came in time.
+    """
+    _, protocol = await asyncio.get_running_loop().create_connection(_Connection, sock=connection)
+    return await _begun(protocol, application)
+
+
+async def _begun(connection: _Connection, application: str) -> Context:
     context = Context(connection)
     try:
         await context.call("C_Initialize", 0, Null(), application.encode())

@@ -50,6 +50,7 @@ class Findings:
         checkpoints: How many checkpoints there are.
         signed: How many of them have a signature that was checked and is right.
         signed_to: Number of the line up to which the chain is signed; 0: none of it is, as far as is known here.
+        is_sealed: Whether the last line is the checkpoint that signs so far.
     """
 
     found: tuple[Finding, ...]
@@ -62,6 +63,7 @@ class Findings:
     checkpoints: int
     signed: int
     signed_to: int
+    is_sealed: bool
 
     @property
     def is_good(self) -> bool:
@@ -87,7 +89,7 @@ class Verifier:
         self._expected = set(expected)
         self._file, self._number, self._needs_header = "", 0, False
         self._seq, self._hash, self._is_known = 0, FIRST, False
-        self._is_in_doubt = False
+        self._is_in_doubt = self._is_sealed = False
         self._recent: dict[int, bytes] = {}
         self._found: list[Finding] = []
         self._more = self._lines = self._chains = self._first = self._checkpoints = self._signed = self._signed_to = 0
@@ -135,6 +137,7 @@ class Verifier:
             self._checkpoints,
             self._signed,
             self._signed_to,
+            self._is_sealed,
         )
 
     def _wrong(self, what: str, line: int | None = None) -> None:
@@ -174,6 +177,7 @@ class Verifier:
         self._first = self._first or read.seq
         self._seq, self._hash, self._is_known, self._is_in_doubt = read.seq, read.hash, True, False
         self._expected.discard(read.hash.hex())
+        self._is_sealed = False
         if b'"event":"checkpoint"' in read.content:
             self._checkpoint(read)
         self._recent[read.seq] = read.hash
@@ -196,6 +200,7 @@ class Verifier:
                 self._wrong("the signature of the checkpoint is not one of this key")
             else:
                 self._signed += 1
+                self._is_sealed = known is not None
                 self._signed_to = told.of if known is not None else self._signed_to
         if known is not None:
             for seq in [each for each in self._recent if each < told.of]:

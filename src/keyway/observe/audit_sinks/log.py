@@ -99,6 +99,8 @@ class AuditLog:
         self._checkpoint: Checkpoint | None = None
         """The last one."""
         self._signing: asyncio.Task[None] | None = None
+        self._flushing: list[asyncio.Future[None]] = []
+        """Who waits until nothing waits for the sinks."""
         self._is_closing = False
         self._end = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "audit")
@@ -133,6 +135,21 @@ class AuditLog:
             reason: What is to be said of it.
         """
         self.note(Record(self._now(), kind, reason=reason))
+
+    async def seal(self) -> None:
+        """Write what waits, and have it signed if there is anything new: a last checkpoint. Does nothing if nobody signs, or lines can't be written.
+
+        Takes as long as the sinks and the signer do, so whoever ends the gateway waits for it as long as he likes and cancels it then.
+        """
+        if self._signer is None or self.error:
+            return
+        if self._signing is not None:
+            await asyncio.gather(self._signing, return_exceptions=True)
+        await self._flushed()
+        if self._unsigned:
+            self._begin_checkpoint()
+            if self._signing is not None:
+                await self._signing
 
     async def close(self) -> None:
         """Write what waits, and let go of the sinks. Of one that can't be written the rest is lost."""
@@ -175,8 +192,20 @@ class AuditLog:
             self._due.clear()
             if not await self._write():
                 return
+            if not self._waiting:
+                for each in self._flushing:
+                    if not each.done():
+                        each.set_result(None)
+                self._flushing.clear()
             if self._unsigned >= self._every:
                 self._begin_checkpoint()
+
+    async def _flushed(self) -> None:
+        """Wait until all that was noted so far is written."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._flushing.append(done)
+        self._due.set()
+        await done
 
     def _ended(self, writer: asyncio.Task[None]) -> None:
         """Say what is a defect; no call that is to be recorded goes unrecorded then, if they can be refused."""
