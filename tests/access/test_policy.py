@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from keyway.access.calls import ADMINISTRATION, EXPORTS, FREE, GROUPS, STARTS, UNJUDGED, number_of
 from keyway.access.made import MAKES
-from keyway.access.mechanisms import PADDING_ORACLES, UNPADS
+from keyway.access.mechanisms import FLAGS, PADDING_ORACLES, UNPADS
 from keyway.access.policy import Access, TokenAccess
 from keyway.access.question import Question, answer, reasons
 from keyway.access.role import ObjectFacts, ObjectRule, Quota, Role, TokenFacts, TokenRule
@@ -20,8 +20,18 @@ from keyway.cryptoki.constants import (
     CKA_SENSITIVE,
     CKA_TOKEN,
     CKA_VALUE,
+    CKF_DECRYPT,
+    CKF_DIGEST,
+    CKF_HW,
+    CKF_MESSAGE_DECRYPT,
+    CKF_MESSAGE_SIGN,
     CKF_RW_SESSION,
     CKF_SERIAL_SESSION,
+    CKF_SIGN,
+    CKF_SIGN_RECOVER,
+    CKF_UNWRAP,
+    CKF_VERIFY,
+    CKF_WRAP,
     CKK_AES,
     CKK_EC,
     CKM_AES_CBC_PAD,
@@ -47,6 +57,7 @@ SEES_X = (ObjectRule(label="x"),)
 SEES_Y = (ObjectRule(label="y"),)
 SIGN, DECRYPT = number_of("C_SignInit"), number_of("C_DecryptInit")
 YES, NO = b"\1", b"\0"
+EVERY_FLAG = 2**32 - 1
 
 
 def role(name="r", tokens=ANY, **limits):
@@ -200,6 +211,24 @@ class TestMechanisms:
         assert access.shows_mechanism(mechanism)
         assert at(role()).mechanism(number, mechanism) is None
         assert access.mechanism(number, CKM_AES_GCM) is None
+
+    @pytest.mark.parametrize("mechanism", PADDING_ORACLES)
+    def test_flags_of_padding_oracles(self, mechanism):
+        access = at(role(no_padding_oracles=True, export=True))
+        hidden = CKF_DECRYPT | CKF_UNWRAP | CKF_MESSAGE_DECRYPT
+        assert access.mechanism_flags(mechanism, EVERY_FLAG) == EVERY_FLAG & ~hidden
+        assert access.mechanism_flags(CKM_AES_GCM, EVERY_FLAG) == EVERY_FLAG
+
+    def test_flags_of_functions(self):
+        access = at(role(functions=group("sign", "digest") | {number_of("C_VerifySignatureInit")}))
+        shown = CKF_HW | CKF_SIGN | CKF_SIGN_RECOVER | CKF_MESSAGE_SIGN | CKF_DIGEST | CKF_VERIFY
+        assert access.mechanism_flags(CKM_ECDSA, CKF_HW | sum(FLAGS)) == shown
+        # Whoever may not take keys away can't wrap any.
+        assert at(role()).mechanism_flags(CKM_AES_GCM, CKF_WRAP | CKF_UNWRAP) == CKF_UNWRAP
+
+    def test_flags_of_a_mechanism_that_is_hidden_altogether(self):
+        access = at(role(mechanisms=frozenset({CKM_ECDSA})))
+        assert access.mechanism_flags(CKM_RSA_PKCS, CKF_HW | CKF_SIGN) == CKF_HW
 
 
 class TestObjects:
@@ -531,6 +560,30 @@ def test_each_side_is_refused_as_the_whole_is(roles, question):
         early = RV.CKR_OBJECT_HANDLE_INVALID
     if early is not None:
         assert whole == early
+
+
+@given(SOME_ROLES, st.sampled_from([CKM_ECDSA, CKM_RSA_PKCS, CKM_AES_CBC_PAD]), st.integers(0, 2**32 - 1))
+def test_a_flag_that_is_shown_is_allowed_for_some_key_and_no_other_is(roles, mechanism, flags):
+    at_token = Access(roles).on(VAULT)
+    if at_token is None:
+        return
+    shown = at_token.mechanism_flags(mechanism, flags)
+    stands_for_calls = sum(FLAGS)
+    assert shown & ~stands_for_calls == flags & ~stands_for_calls
+    for flag, calls in FLAGS.items():
+        if flags & flag:
+            allowed = any(
+                answer(Access([_without_objects(each)]), Question(token=VAULT, number=number, mechanism=mechanism)).rv
+                is None
+                for each in roles
+                for number in calls
+            )
+            assert bool(shown & flag) is allowed
+
+
+def _without_objects(one):
+    """The same role as it is to somebody with a key that it sees, and the right to change the token."""
+    return Role(**{name: getattr(one, name) for name in Role.__slots__} | {"objects": None, "read_only": False})
 
 
 def test_who_is_nobody_sees_nothing():

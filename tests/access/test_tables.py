@@ -4,12 +4,19 @@ import pytest
 
 from keyway.access.calls import ADMINISTRATION, EXPORTS, FREE, GROUPS, STARTS, UNJUDGED, functions_named, number_of
 from keyway.access.made import MAKES
-from keyway.access.mechanisms import FAMILIES, PADDING_ORACLES, UNPADS, mechanisms_named
+from keyway.access.mechanisms import FAMILIES, FLAGS, PADDING_ORACLES, UNPADS, mechanisms_named
 from keyway.cryptoki import CALLS, Kind, Step, call_named, mechanism_name
 from keyway.cryptoki.constants import NAMES
 
 GRANTED = frozenset().union(*GROUPS.values())
 FIRST = {number for number, starts in STARTS.items() if starts == {number}}
+
+
+def test_each_call_that_begins_with_a_mechanism_has_a_flag():
+    """C_DigestKey goes on with what C_DigestInit began."""
+    begins = {each.number for each in CALLS if each.number in GRANTED and Kind.MECHANISM in {a.kind for a in each.args}}
+    assert frozenset().union(*FLAGS.values()) == begins
+    assert FLAGS.keys() < NAMES["mechanism_flag"].keys()
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)

@@ -1,12 +1,32 @@
-"""Families of mechanisms, and mechanisms that let who decrypts learn of the padding."""
+"""Families of mechanisms, what their flags stand for, and mechanisms that let who decrypts learn of the padding."""
 
 from collections.abc import Mapping
 from typing import Final
 
 from keyway.cryptoki import call_named
-from keyway.cryptoki.constants import NAMES
+from keyway.cryptoki.constants import (
+    CKF_DECAPSULATE,
+    CKF_DECRYPT,
+    CKF_DERIVE,
+    CKF_DIGEST,
+    CKF_ENCAPSULATE,
+    CKF_ENCRYPT,
+    CKF_GENERATE,
+    CKF_GENERATE_KEY_PAIR,
+    CKF_MESSAGE_DECRYPT,
+    CKF_MESSAGE_ENCRYPT,
+    CKF_MESSAGE_SIGN,
+    CKF_MESSAGE_VERIFY,
+    CKF_SIGN,
+    CKF_SIGN_RECOVER,
+    CKF_UNWRAP,
+    CKF_VERIFY,
+    CKF_VERIFY_RECOVER,
+    CKF_WRAP,
+    NAMES,
+)
 
-__all__ = ["FAMILIES", "PADDING_ORACLES", "UNPADS", "mechanisms_named"]
+__all__ = ["FAMILIES", "FLAGS", "PADDING_ORACLES", "UNPADS", "mechanisms_named"]
 
 _NUMBERS: Final = {name: number for number, name in NAMES["mechanism"].items()}
 
@@ -147,6 +167,32 @@ UNPADS: Final = frozenset(
     for name in ("C_DecryptInit", "C_MessageDecryptInit", "C_UnwrapKey", "C_UnwrapKeyAuthenticated")
 )
 """Calls that take padding away."""
+
+
+FLAGS: Final[Mapping[int, frozenset[int]]] = {
+    flag: frozenset(call_named(name).number for name in names.split())
+    for flag, names in {
+        CKF_ENCRYPT: "C_EncryptInit",
+        CKF_DECRYPT: "C_DecryptInit",
+        CKF_DIGEST: "C_DigestInit",
+        CKF_SIGN: "C_SignInit",
+        CKF_SIGN_RECOVER: "C_SignRecoverInit",
+        CKF_VERIFY: "C_VerifyInit C_VerifySignatureInit",
+        CKF_VERIFY_RECOVER: "C_VerifyRecoverInit",
+        CKF_GENERATE: "C_GenerateKey",
+        CKF_GENERATE_KEY_PAIR: "C_GenerateKeyPair",
+        CKF_WRAP: "C_WrapKey C_WrapKeyAuthenticated",
+        CKF_UNWRAP: "C_UnwrapKey C_UnwrapKeyAuthenticated",
+        CKF_DERIVE: "C_DeriveKey",
+        CKF_ENCAPSULATE: "C_EncapsulateKey",
+        CKF_DECAPSULATE: "C_DecapsulateKey",
+        CKF_MESSAGE_ENCRYPT: "C_MessageEncryptInit",
+        CKF_MESSAGE_DECRYPT: "C_MessageDecryptInit",
+        CKF_MESSAGE_SIGN: "C_MessageSignInit",
+        CKF_MESSAGE_VERIFY: "C_MessageVerifyInit",
+    }.items()
+}
+"""Calls that a mechanism can be used with, by the flag of CK_MECHANISM_INFO that says so (PKCS #11 3.2, section 3.5)."""
 
 
 def mechanisms_named(text: str) -> frozenset[int]:

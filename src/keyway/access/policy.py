@@ -12,6 +12,7 @@ from keyway.access import checks
 from keyway.access.calls import FREE, number_of
 from keyway.access.checks import Finding
 from keyway.access.made import inner_mechanisms, inner_templates
+from keyway.access.mechanisms import FLAGS
 from keyway.access.role import ObjectFacts, Quota, Role, TokenFacts
 from keyway.cryptoki import CALLS, RV, Mechanism, Parameter, Structured, Template
 
@@ -105,6 +106,24 @@ class TokenAccess:
     def shows_mechanism(self, mechanism: int) -> bool:
         """Tell whether C_GetMechanismList and C_GetMechanismInfo know a mechanism."""
         return any(role.mechanisms is None or mechanism in role.mechanisms for role in self._roles)
+
+    def mechanism_flags(self, mechanism: int, flags: int) -> int:
+        """Return the flags of CK_MECHANISM_INFO without those that say what no role allows, whichever the key.
+
+        Args:
+            mechanism: CK_MECHANISM_TYPE.
+            flags: What the token says. Flags that stand for no call stay.
+        """
+        return flags & ~self._hidden_flags(mechanism)
+
+    def _hidden_flags(self, mechanism: int) -> int:
+        return sum(flag for flag, calls in FLAGS.items() if not any(self._begins(each, mechanism) for each in calls))
+
+    def _begins(self, number: int, mechanism: int) -> bool:
+        return any(
+            checks.call(role, number).rv is None and checks.mechanism(role, number, (mechanism,)).rv is None
+            for role in self._roles
+        )
 
     def object(self, facts: ObjectFacts) -> bool:
         """Tell whether an object is visible."""

@@ -27,6 +27,12 @@ from keyway.cryptoki.constants import (
     CKA_TOKEN,
     CKA_VALUE,
     CKA_VALUE_LEN,
+    CKF_DECRYPT,
+    CKF_ENCRYPT,
+    CKF_SIGN,
+    CKF_UNWRAP,
+    CKF_VERIFY,
+    CKF_WRAP,
     CKF_WRITE_PROTECTED,
     CKM_AES_KEY_GEN,
     CKM_EC_KEY_PAIR_GEN,
@@ -45,6 +51,7 @@ from keyway.wire.codec import decode_reply, encode_fused, encode_request
 from keyway.wire.header import Flags
 
 EVERY = ["rsa", "ec", "aes", "note"]
+FLAGS_OF_RSA = CKF_SIGN | CKF_VERIFY | CKF_ENCRYPT | CKF_DECRYPT | CKF_WRAP | CKF_UNWRAP
 
 
 def labels(app):
@@ -197,6 +204,12 @@ class TestMechanisms:
         with guests.app("signer") as app:
             (info,) = app.good("C_GetMechanismInfo", CKM_RSA_PKCS, True, target=SLOT)
             assert isinstance(info, MechanismInfo)
+            assert info.flags & FLAGS_OF_RSA == CKF_SIGN
+            with guests.app("owner") as owner:
+                (whole,) = owner.good("C_GetMechanismInfo", CKM_RSA_PKCS, True, target=SLOT)
+            assert whole.flags & FLAGS_OF_RSA == FLAGS_OF_RSA
+            assert whole.flags & ~FLAGS_OF_RSA == info.flags & ~FLAGS_OF_RSA
+            assert (whole.min_key_size, whole.max_key_size) == (info.min_key_size, info.max_key_size)
             rv, _ = app.call("C_GetMechanismInfo", CKM_ECDSA, True, target=SLOT)
             assert rv == RV.CKR_MECHANISM_INVALID
 

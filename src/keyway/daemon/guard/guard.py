@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from keyway.access.calls import FREE
@@ -25,7 +26,7 @@ from keyway.cryptoki.constants import (
     CKU_USER,
 )
 from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_simple, judge, judge_ahead
-from keyway.daemon.guard.looking import Told, facts_of, find, list_mechanisms
+from keyway.daemon.guard.looking import Told, facts_of, find, list_mechanisms, seen_mechanism
 from keyway.daemon.guard.pins import Leave, is_last_try, judgement, with_flags, with_pin
 from keyway.daemon.link import OWN_IDS, Frame, LinkLost
 from keyway.observe.log import event
@@ -115,7 +116,7 @@ class Guard(asyncio.Protocol):
         self._attempts = attempts
         self._witness = witness
         self._pins: dict[int, Leave] = {}
-        self._infos: dict[int, int] = {}
+        self._infos: dict[int, Callable[[bytes], bytes]] = {}
         self._loop = asyncio.get_running_loop()
         self._sessions: dict[int, _Session] = {}
         self._opening: dict[int, tuple[int, _Session]] = {}
@@ -243,10 +244,13 @@ class Guard(asyncio.Protocol):
             case _MECHANISM_LIST.number if not access.allows_all_mechanisms:
                 return self._answered_by(list_mechanisms(self._call, reach, frame, data), frame, data, reach)
         if number == _MECHANISM_INFO:
-            mechanism, _ = decode_request(CALLS[number - 1], 0, data[HEADER_SIZE:])
-            return None if access.shows_mechanism(cast(int, mechanism)) else RV.CKR_MECHANISM_INVALID
+            mechanism = cast(int, decode_request(CALLS[number - 1], 0, data[HEADER_SIZE:])[0])
+            if not access.shows_mechanism(mechanism):
+                return RV.CKR_MECHANISM_INVALID
+            self._infos[frame[3]] = partial(seen_mechanism, access, mechanism)
+            return None
         if number == _TOKEN_INFO.number and reach.token_flags:
-            self._infos[frame[3]] = reach.token_flags
+            self._infos[frame[3]] = partial(with_flags, reach.token_flags)
         if number == _OPEN:
             return self._opens(reach, frame, data)
         if number in _LOGINS or number == _SET_PIN:
@@ -462,11 +466,11 @@ class Guard(asyncio.Protocol):
                     else:
                         session.reach.usage.close()
                 elif number in self._infos:
-                    flags = self._infos.pop(number)
+                    edit = self._infos.pop(number)
                     if start < at:
                         self.near.data_received(data[start:at])
                     start = stop
-                    body = with_flags(data[at + HEADER_SIZE : stop], flags)
+                    body = edit(data[at + HEADER_SIZE : stop])
                     self.near.data_received(HEADER.pack(len(body), *frame[1:]) + body)
                 elif number in self._pins:
                     self._pins.pop(number).end(judgement(frame[5]))

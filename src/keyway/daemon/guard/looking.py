@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from keyway.access.role import ObjectFacts
-from keyway.cryptoki import RV, Attribute, Numbers, Room, RoomBytes, RoomNumbers, call_named
+from keyway.cryptoki import RV, Attribute, MechanismInfo, Numbers, Room, RoomBytes, RoomNumbers, call_named
 from keyway.cryptoki.constants import CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKA_LABEL, CKA_TOKEN
 from keyway.wire.codec import decode_fused, decode_reply, decode_request, encode_reply, encode_request
+from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER_SIZE, Flags
 
 if TYPE_CHECKING:
+    from keyway.access.policy import TokenAccess
     from keyway.daemon.guard.reach import Reach
     from keyway.daemon.link import Frame
 
-__all__ = ["Told", "facts_of", "find", "list_mechanisms"]
+__all__ = ["Told", "facts_of", "find", "list_mechanisms", "seen_mechanism"]
 
 Ask = Callable[[int, bytes, int, int, int], Awaitable[tuple[Any, bytes]]]
 """Makes a call (number, body, target, object, flags), and returns header and body of the reply."""
@@ -23,6 +26,7 @@ Ask = Callable[[int, bytes, int, int, int], Awaitable[tuple[Any, bytes]]]
 _FIND: Final = call_named("C_FindObjects")
 _READ: Final = call_named("C_GetAttributeValue")
 _MECHANISM_LIST: Final = call_named("C_GetMechanismList")
+_MECHANISM_INFO: Final = call_named("C_GetMechanismInfo")
 _ROOM: Final = 4096
 _QUERY: Final = encode_request(
     _READ,
@@ -143,3 +147,21 @@ def _facts_of(answer: tuple[Attribute, ...]) -> ObjectFacts:
 
     on_token = octets(CKA_TOKEN) != b"\0"
     return ObjectFacts(number(CKA_CLASS), number(CKA_KEY_TYPE), octets(CKA_LABEL), octets(CKA_ID), on_token)
+
+
+def seen_mechanism(access: TokenAccess, mechanism: int, body: bytes) -> bytes:
+    """Return a reply to C_GetMechanismInfo without the flags of what the client may not do.
+
+    Args:
+        access: What it may do.
+        mechanism: CK_MECHANISM_TYPE.
+        body: The reply's body.
+    """
+    try:
+        values = decode_reply(_MECHANISM_INFO, body)
+    except WireError:
+        return body  # Whoever can't read it either says so.
+    if not values or not isinstance(values[0], MechanismInfo):
+        return body
+    info = values[0]
+    return encode_reply(_MECHANISM_INFO, (replace(info, flags=access.mechanism_flags(mechanism, info.flags)),))

@@ -85,7 +85,7 @@ def with_pin(frame: Frame, data: bytes, pin_file: PinFile) -> bytes | None:
     return encode_request(row, (*values[:place], pin, *values[place + 1 :])).body
 
 
-def with_flags(body: bytes, flags: int) -> bytes:
+def with_flags(flags: int, body: bytes) -> bytes:
     """Return a reply to C_GetTokenInfo with more flags in CK_TOKEN_INFO."""
     try:
         values = decode_reply(_TOKEN_INFO, body)
