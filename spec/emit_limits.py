@@ -191,6 +191,10 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         ("api.body", "Status 413"),
         ("api.requests", "Status 503"),
         (
+            "keyway.provision.apart.PATIENCE | Seconds that a process waits for another one of this machine that changes the same token",
+            "It goes on, and says so in the log",
+        ),
+        (
             "keyway.provision.server.CONNECTIONS | Connections at a time",
             "The one that has been silent for longest is closed",
         ),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from cryptography import x509
 
+from keyway.address import Unix
 from keyway.cryptoki import CkError, stripped
 from keyway.provision import keys, stored, tokens
+from keyway.provision.apart import Apart
 from keyway.provision.certificates import check, read_certificates
 from keyway.provision.keytypes import parse_key_type, parse_usages
 from keyway.provision.labels import object_id, object_label, token_label
@@ -47,6 +50,7 @@ __all__ = ["Service", "UserPin"]
 
 Result = TypeVar("Result")
 
+_INITIALIZING: Final = b"tokens that are initialised, and PINs that are set"
 MAX_PAIRS: Final = 1024
 """Key pairs that are remembered with one login."""
 
@@ -93,6 +97,8 @@ class Service:
         self._logins = Logins(address)
         self._initializing = asyncio.Lock()
         self._changing = Locks()
+        # A daemon that is reached in another way may be on another machine, where no lock of this one counts.
+        self._apart = Apart(Path(address.path).resolve().parent) if isinstance(address, Unix) else None
 
     def close(self) -> None:
         """End all contexts."""
@@ -124,7 +130,7 @@ class Service:
     async def ensure_token(self, label: str, slot: int | None, so_pin: bytes, pin: bytes) -> bool:
         """See to it that there is a token; see `tokens.initialize`."""
         # One at a time, whatever the label: two might take the same slot.
-        async with self._initializing, self._context() as context:
+        async with self._initializing, self._kept_apart(_INITIALIZING), self._context() as context:
             return await tokens.initialize(context, label, slot, so_pin, pin)
 
     async def set_pin(self, ref: TokenRef, new: Pin, old: UserPin, so_pin: Pin | None, so_pin_ref: str) -> None:
@@ -132,7 +138,7 @@ class Service:
         by_officer = so_pin is not None or bool(so_pin_ref)
         if by_officer and (old.pin is not None or old.reference):
             raise Problem("bad-member", "either the user's present PIN or that of the security officer")
-        async with self._initializing, self._context() as context:
+        async with self._initializing, self._kept_apart(_INITIALIZING), self._context() as context:
             slot, info = await tokens.find_token(context, ref)
             label = stripped(info.label)
             if by_officer:
@@ -322,9 +328,13 @@ class Service:
 
     @asynccontextmanager
     async def _changes(self, desk: Desk) -> AsyncIterator[None]:
-        """Let nobody else in this process change the same token meanwhile."""
-        async with self._changing.hold(desk.token.label + desk.token.serial_number):
+        """Let nobody else change the same token meanwhile: in this process, and as far as possible on this machine."""
+        name = desk.token.label + desk.token.serial_number
+        async with self._changing.hold(name), self._kept_apart(name):
             yield
+
+    def _kept_apart(self, name: bytes) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._apart is None else self._apart.hold(name)
 
     def _user_pin(self, given: UserPin, label: str) -> Pin | None:
         if given.pin is not None:

@@ -58,7 +58,7 @@ async def find_token(context: Context, ref: TokenRef) -> tuple[int, TokenInfo]:
 async def initialize(context: Context, label: str, slot: int | None, so_pin: bytes, pin: bytes) -> bool:
     """See to it that there is a token with a label, and that it has a user PIN. Return whether it was made now.
 
-    A token that has been initialised before is never initialised again. The caller sees to it that nobody else in this process does the same meanwhile.
+    A token that has been initialised before is never initialised again. The caller sees to it that nobody else does the same meanwhile.
 
     Args:
         context: Where.
