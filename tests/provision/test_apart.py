@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from keyway.provision import apart
-from keyway.provision.apart import Apart
+from keyway.provision.apart import FILES, Apart, make_files
 
 HOLDER = """
 import asyncio, sys
@@ -89,7 +89,7 @@ def test_who_gives_up_waiting_holds_nothing(tmp_path, holder):
 
 
 def test_whoever_can_only_read_the_file_is_kept_apart_all_the_same(tmp_path, holder):
-    (file,) = tmp_path.glob(".*.lock")
+    (file,) = tmp_path.glob(".keyway-lock-*")
     file.chmod(0o444)
     tmp_path.chmod(0o555)
 
@@ -111,9 +111,20 @@ def test_where_there_can_be_no_file_there_is_no_lock(tmp_path):
         assert asyncio.run(hold(tmp_path, b"a"))
     finally:
         os.umask(before)
-    (file,) = tmp_path.glob(".*.lock")
+    (file,) = tmp_path.glob(".keyway-lock-*")
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     file.unlink()
     file.symlink_to(tmp_path / "elsewhere")
     assert asyncio.run(hold(tmp_path, b"a"))
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_files_are_made_for_all_to_read_and_only_where_they_can_be(tmp_path):
+    make_files(tmp_path / "none")
+    for _ in range(2):
+        make_files(tmp_path)
+        found = sorted(tmp_path.iterdir())
+        assert len(found) == FILES
+        assert {stat.S_IMODE(each.stat().st_mode) for each in found} == {0o644}
+    asyncio.run(hold(tmp_path, b"a"))
+    assert sorted(tmp_path.iterdir()) == found

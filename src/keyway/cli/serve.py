@@ -14,6 +14,7 @@ from keyway.daemon.systemd import notify
 from keyway.observe.audit_errors import AuditError
 from keyway.observe.log import configure
 from keyway.observe.otlp import SpansError
+from keyway.provision.apart import make_files
 from keyway.transport.errors import AddressError
 
 __all__ = ["check", "serve"]
@@ -47,6 +48,9 @@ def serve(path: Path) -> None:
 async def _serve(config: Config, path: Path, binary: Path, service_manager: str) -> None:
     told = Told(signal.SIGTERM, signal.SIGINT)
     daemon = make_daemon(config, binary, path=path)
+    if config.listen is not None:
+        # Those who ask this daemon to change tokens may not be allowed to make files beside its socket.
+        make_files(config.listen.socket.parent)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, daemon.reload_soon)
     async with running(daemon, told):
         notify(service_manager, "READY=1")
