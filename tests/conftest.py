@@ -15,5 +15,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest file first, so that it does not run alone at the end when files run side by side."""
-    items.sort(key=lambda item: item.path.name != "test_fidelity.py")
+    """Run the longest files first, so that none of them runs alone at the end when files run side by side."""
+    items.sort(key=lambda item: item.path.parent.name != "fidelity")

@@ -65,6 +65,8 @@ bool report_probe(const char *name);
 void report_leave(const char *name, CK_RV rv, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 const char *rv_name(CK_RV rv);
+/* How many seconds the case has from now on until its step is a HANG; 0 for as many as any case. */
+void report_within(unsigned seconds);
 /* Short bytes in hexadecimal, long ones as a checksum; the text lives until the 8th next call. */
 const char *hex(const void *bytes, CK_ULONG length);
 /* A length as text; "none" for CK_UNAVAILABLE_INFORMATION. */

@@ -168,7 +168,10 @@ static void info(void)
          info.cryptokiVersion.minor, info.flags);
     PROBE("wait-do-not-block", p11->C_WaitForSlotEvent(CKF_DONT_BLOCK, &slot, NULL), "");
     PROBE("wait-reserved", p11->C_WaitForSlotEvent(CKF_DONT_BLOCK, &slot, &info), "");
+    /* Some answer at once that they can't, others wait for ever. */
+    report_within(10);
     PROBE("wait-blocking", p11->C_WaitForSlotEvent(0, &slot, NULL), "");
+    report_within(0);
     PROBE("wait-null", p11->C_WaitForSlotEvent(CKF_DONT_BLOCK, NULL, NULL), "");
     STEP("list-version", CKR_OK, "%u.%u", p11->version.major, p11->version.minor);
 }

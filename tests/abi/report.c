@@ -70,6 +70,11 @@ void report_leave(const char *name, CK_RV rv, const char *format, ...)
     progress->number = 0;
 }
 
+void report_within(unsigned seconds)
+{
+    alarm(seconds != 0 ? seconds : CASE_SECONDS);
+}
+
 /* Whether the case must be entered again, behind the step that crashed. */
 static bool case_run_once(const struct test_case *test_case)
 {

@@ -1,10 +1,15 @@
-"""The kept counts, printed at the end of the run."""
+"""Which suites a test is run for, and the kept counts, printed at the end of the run."""
 
 from __future__ import annotations
 
 import pytest
+from tests.fidelity.verdicts import PROPERTY, OfSuites
 
-PROPERTY = "fidelity"
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is asked of suites for each of them."""
+    if metafunc.cls is not None and issubclass(metafunc.cls, OfSuites):
+        metafunc.parametrize("suite", metafunc.cls.suites)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

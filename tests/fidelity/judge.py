@@ -79,6 +79,22 @@ def direct_runs(suite: str, count: int) -> list[dict[str, Outcome]]:
     return list(runs)
 
 
+_OTHERS: dict[str, dict[str, Outcome]] = {}
+
+
+def of_other(suite: str, other: Callable[[str], dict[str, Outcome]]) -> dict[str, Outcome]:
+    """The outcomes of a suite through the other subject that `beside` has had last; had now if there are none.
+
+    Args:
+        suite: Name of the suite.
+        other: Runs it.
+
+    Raises:
+        subjects.SuiteBroken: A run ended without an outcome set.
+    """
+    return _OTHERS.get(suite) or other(suite)
+
+
 def judge(
     suite: str,
     subject: Callable[[str], dict[str, Outcome]],
@@ -168,7 +184,8 @@ def beside(
         subjects.SuiteBroken: A run ended without an outcome set.
     """
     runs = direct_runs(suite, repeats)
-    theirs = compare(runs, other(suite))
+    _OTHERS[suite] = other(suite)
+    theirs = compare(runs, _OTHERS[suite])
     for _ in range(2):
         mine = compare(runs, subject(suite))
         behind = [each for each in mine.differences if each.test in theirs.kept]

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from tests.fidelity import published
 from tests.fidelity.outcomes import Difference, Kind, Outcome, Status, compare, dump, flaky_tests, load
-from tests.fidelity.suites import SUITES
+from tests.fidelity.suites import COMPARED, SUITES
 from tests.fidelity.suites.commands import normalised, unordered
 from tests.fidelity.suites.p11test import parsed
+from tests.fidelity.verdicts import Kept
 
 GOOD = Outcome(Status.PASS, "CKR_OK 16")
 BAD = Outcome(Status.FAIL, "exit 1")
 CRASH = Outcome(Status.CRASH)
+
+
+def test_every_suite_is_compared_in_one_file() -> None:
+    files = [import_module(f"tests.fidelity.{path.stem}") for path in Path(__file__).parent.glob("test_*.py")]
+    classes = [each for file in files for each in vars(file).values() if isinstance(each, type) and each is not Kept]
+    found = [suite for each in classes if issubclass(each, Kept) for suite in each.suites]
+    assert sorted(found) == sorted(COMPARED)
 
 
 def test_equal_runs_are_kept_whole() -> None:

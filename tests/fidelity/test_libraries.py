@@ -1,0 +1,7 @@
+"""Tools that come with libraries for TLS, and ssh."""
+
+from tests.fidelity.verdicts import Kept
+
+
+class TestLibraries(Kept):
+    suites = ("nss", "gnutls", "openssl", "ssh")
