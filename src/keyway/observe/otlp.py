@@ -126,8 +126,9 @@ class SpanQueue:
         self._is_closing = True
         self._wake.set()
         self._thread.join(seconds)
+        left = len(self._waiting) + self.lost - self._told
         self._export.stop()
-        if left := len(self._waiting) + self.lost - self._told:
+        if left:
             event(logging.WARNING, "spans lost", spans=left)
 
     def _run(self) -> None:
