@@ -86,13 +86,9 @@ class ClientConnection(Connection):
 
     def write_apart(self, header: bytes, body: bytes | memoryview) -> None:
         """Send a reply frame in two pieces."""
-        if (
-            self.service.tap is not None
-        ):  # Somebody has begun to watch since the request was sent, and wants whole frames.
-            self.write(header + body)
-            return
-        self.write(header)
-        self.write(body)
+        # Who has begun to watch since the request was sent wants whole frames.
+        for piece in (header, body) if self.service.tap is None else (header + body,):
+            self.write(piece)
 
     def taken(self, link: Link, frame: Frame, part: Part) -> None:
         """Go on with a request whose body is in shared memory.
