@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
         ("limits.contexts", "C_Initialize answers CKR_HOST_MEMORY"),
         ("listener.NAME.contexts", "C_Initialize answers CKR_HOST_MEMORY; 0: no limit but that for all"),
         ("offer.NAME.contexts", "The same"),
+        ("identity.NAME.contexts", "The same"),
         (
             "keyway.daemon.server.SPARE_CONNECTIONS | Connections beyond the contexts that there may be: of clients that say hello or goodbye",
             "The oldest connection without a context is closed; if there is none, the new one. The daemon's own user and root have as many again, and theirs are not closed",

@@ -12,7 +12,8 @@ ROLE = Role(name="r", tokens=())
 
 
 def rule(name="web", **conditions):
-    return IdentityRule(name=name, roles=(ROLE,), **{key: frozenset(value) for key, value in conditions.items()})
+    given: dict[str, Any] = {key: frozenset(value) for key, value in conditions.items()}
+    return IdentityRule(name=name, roles=(ROLE,), **given)
 
 
 EVERYTHING = Evidence(
@@ -52,8 +53,16 @@ MISSES: dict[str, set[Any]] = {
 
 
 def test_every_condition_is_tried():
-    fields = {each.name for each in dataclasses.fields(IdentityRule)} - {"name", "roles"}
+    fields = {each.name for each in dataclasses.fields(IdentityRule)} - {"name", "roles", "contexts"}
     assert set(MEETS) == set(MISSES) == fields
+
+
+def test_the_limit_of_contexts_comes_with_the_identity_and_makes_it_no_other_one():
+    limited = dataclasses.replace(rule(), contexts=3)
+    found = identify([limited], EVERYTHING)
+    assert found is not None
+    assert found.contexts == 3
+    assert found == identify([rule()], EVERYTHING)
 
 
 @pytest.mark.parametrize("condition", MEETS)

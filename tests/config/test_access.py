@@ -276,7 +276,7 @@ class TestExpectations:
         assert found.question is None
 
     def test_every_condition_may_be_evidence(self):
-        conditions = set(IdentityOptions.__dataclass_fields__) - {"anyone", "roles"}
+        conditions = set(IdentityOptions.__dataclass_fields__) - {"anyone", "roles", "contexts"}
         assert conditions <= set(ExpectationOptions.__dataclass_fields__)
 
     def test_a_token_by_name_has_what_its_section_says(self):

@@ -1,7 +1,7 @@
 """Who a client is: from what is known for certain of a connection to a name and its roles."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyway.access.patterns import Covers, covers_dns, covers_email, covers_uri, dns_matches, email_matches, uri_matches
 from keyway.access.role import Role
@@ -45,10 +45,12 @@ class Identity:
     Attributes:
         name: That of the section [identity.NAME] which matched.
         roles: What it may do: whatever one of them allows.
+        contexts: How many contexts it may have at a time; 0 for no limit. Another limit makes it no other identity.
     """
 
     name: str
     roles: tuple[Role, ...]
+    contexts: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class IdentityRule:
         principals: Kerberos principals, exactly.
         listeners: Names of listeners.
         offers: Names of offers.
+        contexts: How many contexts the identity may have at a time; 0 for no limit.
     """
 
     name: str
@@ -80,6 +83,7 @@ class IdentityRule:
     principals: frozenset[str] = frozenset()
     listeners: frozenset[str] = frozenset()
     offers: frozenset[str] = frozenset()
+    contexts: int = 0
 
 
 def identify(rules: Sequence[IdentityRule], evidence: Evidence) -> Identity | None:
@@ -91,7 +95,7 @@ def identify(rules: Sequence[IdentityRule], evidence: Evidence) -> Identity | No
     """
     for rule in rules:
         if _matches(rule, evidence):
-            return Identity(rule.name, rule.roles)
+            return Identity(rule.name, rule.roles, rule.contexts)
     return None
 
 

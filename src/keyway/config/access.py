@@ -194,6 +194,7 @@ def _rule(name: str, options: IdentityOptions, roles: Mapping[str, Role]) -> Ide
         principals=frozenset(options.principal or ()),
         listeners=frozenset(options.listener or ()),
         offers=frozenset(options.offer or ()),
+        contexts=options.contexts,
     )
 
 

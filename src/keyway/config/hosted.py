@@ -100,6 +100,12 @@ class IdentityOptions:
     offer: tuple[str, ...] | None = option("Names of [offer.NAME] sections that the client comes by.", None)
     anyone: bool = option("Whether everybody is meant; then there are no conditions.", False)
     roles: tuple[str, ...] = option("Names of the [role.NAME] sections. What one of them allows as a whole is allowed.")
+    contexts: int = option(
+        "Contexts of its clients at a time, so that they leave some of limits.contexts to others. 0: as many as there are.",
+        0,
+        at_least=0,
+        at_most=65_536,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

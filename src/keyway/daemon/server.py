@@ -33,6 +33,7 @@ from keyway.observe.metrics import Counters
 from keyway.transport.peer import Peer, peer_behind
 
 if TYPE_CHECKING:
+    from keyway.access.identity import Identity
     from keyway.daemon.backend import Backend
     from keyway.daemon.http import Monitor
     from keyway.daemon.pool.pool import Pool
@@ -368,6 +369,18 @@ class Daemon:
         name = f"{os.getpid():x}-{self._context_count}"
         self._contexts[name] = entrance
         return name
+
+    def has_room_for(self, identity: Identity | None) -> bool:
+        """Tell whether an identity may have one more context.
+
+        Args:
+            identity: Who; None for nobody.
+        """
+        if identity is None or not identity.contexts:
+            return True
+        services = (client.service for client in self.clients)
+        entrants = [service.entrant for service in services if service.binding is not None]
+        return sum(each is not None and each.name == identity.name for each in entrants) < identity.contexts
 
     def next_turn(self) -> None:
         """Let those go on who have given way and whose turn it is."""

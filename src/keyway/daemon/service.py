@@ -273,6 +273,12 @@ class Service:
         # The configuration may have been read anew since the client came in.
         entrance = self._client.entrance
         self.entrant = entrant = daemon.gate.enter(self._client.peer, entrance, daemon.audit, name)
+        if entrant is not None and not daemon.has_room_for(entrant.identity):
+            daemon.end_context(name)
+            facts = {"identity": entrant.name, **self._client.facts()}
+            event(logging.WARNING, "context refused", reason="limit of contexts of the identity", **facts)
+            self._answer(frame, Answer(RV.CKR_HOST_MEMORY))
+            return
         view = self._view = entrance.view if entrant is None else entrance.view.with_virtual_slots
         context = Context(view.homes, view.start(), daemon.config.limits.sessions)
         guard = entrant.guard if entrant is not None else None
@@ -495,6 +501,8 @@ class Service:
             self._answer(frame, Answer(RV.CKR_OK, (slot,)))
 
     async def _look(self, binding: Binding) -> VirtualSlots:
+        if self.entrant is not None and self.entrant.identity is None:
+            return VirtualSlots({})  # No host is started for who sees nothing.
         slots = await self._view.look(binding)
         return slots if self.entrant is None else self.entrant.see(slots)
 

@@ -6,8 +6,22 @@ from typing import Any
 
 from tests.daemon.harness import RunningDaemon
 from tests.daemon.pool.app import App
+from tests.daemon.raw import RawClient
 
-NAMES = ("owner", "signer", "reader", "stranger", "left", "right", "few", "slow", "guesser", "blind", "crawler")
+NAMES = (
+    "owner",
+    "signer",
+    "reader",
+    "stranger",
+    "left",
+    "right",
+    "few",
+    "slow",
+    "guesser",
+    "blind",
+    "crawler",
+    "single",
+)
 
 CONFIG = (
     "".join(f'[listener.{name}]\naddress = "unix:{{home}}/{name}"\n' for name in NAMES)
@@ -53,6 +67,10 @@ roles = ["blind"]
 [role.blind]
 tokens = ["vault"]
 functions = ["random"]
+[identity.single]
+listener = ["single"]
+roles = ["reader"]
+contexts = 1
 [identity.crawler]
 listener = ["crawler"]
 roles = ["crawler"]
@@ -98,6 +116,10 @@ class Guests:
     def __init__(self, daemon: RunningDaemon, home: Path) -> None:
         self.daemon = daemon
         self._home = home
+
+    def connect(self, name: str) -> RawClient:
+        """A client that comes in as somebody and has no context yet."""
+        return RawClient(self._home / name)
 
     def app(self, name: str, slot: int = SLOT, **options: Any) -> App:
         """A client that comes in as somebody."""

@@ -7,7 +7,7 @@ from tests.daemon.guard.guests import SLOT
 from tests.daemon.pool.app import READ
 from tests.daemon.pool.tokens import PIN
 
-from keyway.cryptoki import RV, call_named
+from keyway.cryptoki import RV, Null, call_named
 from keyway.cryptoki.constants import CKU_USER
 from keyway.wire.codec import encode_request
 from keyway.wire.frames import pack
@@ -45,6 +45,22 @@ class TestSessions:
     def test_others_are_not_concerned(self, guests):
         with guests.app("owner") as app:
             assert [app.open(handle) for handle in range(2, 9)] == list(range(2, 9))
+
+
+class TestContexts:
+    def test_no_more_than_the_identity_may_have(self, guests):
+        with guests.app("single", session=False) as one, guests.app("reader", session=False):
+            with guests.connect("single") as two:
+                assert two.call("C_Initialize", 0, Null(), b"test")[0] == RV.CKR_HOST_MEMORY
+                one.good("C_Finalize")
+                two.initialize()
+            (told,) = guests.daemon.events("context refused")
+            assert (told["reason"], told["identity"]) == ("limit of contexts of the identity", "single")
+
+    def test_who_is_nobody_costs_no_host(self, guests):
+        with guests.app("stranger", session=False):
+            hosts = [each["hosts"] for each in guests.daemon.contexts() if each["application"] == "test"]
+            assert {} in hosts
 
 
 def test_calls_wait_until_the_quota_has_room(guests):
