@@ -3,6 +3,7 @@
 import errno
 import mmap
 import os
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +69,30 @@ def test_a_part_is_taken_as_long_as_somebody_refers_to_what_is_in_it(segment):
     assert bytes(again) == b"c"
     del again
     assert segment.take(1) is parts[0]
+
+
+def test_nothing_is_left_of_it_when_it_is_closed_and_its_parts_are_dropped(segment):
+    def left() -> int:
+        return sum(
+            "memfd:keyway" in str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()
+        )
+
+    segment.hand_over()
+    before = left()
+    part = segment.take(10)
+    view = segment.until_sent(segment.take(10), 10)
+    part.view[:3] = b"abc"
+    segment.close()
+    assert left() == before
+    assert segment.take(1) is None
+    assert bytes(segment.view(0, 10)) == b""
+    assert bytes(part.view[:3]) == b"abc"
+    segment.give_back(part)
+    assert segment.take(1) is None
+    del part
+    assert left() == before
+    del view
+    assert left() == before - 1
 
 
 @pytest.mark.parametrize("size", [1, 4096, 5 * 4096 + 1])

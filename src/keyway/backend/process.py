@@ -80,7 +80,9 @@ class Process(Stream):
         return describe_exit(status)
 
     def note_lost(self, error: Exception | None) -> None:
-        """Do nothing: what counts is the end of the process."""
+        """Let go of the memory that was shared. Otherwise what counts is the end of the process."""
+        if self.segment is not None:
+            self.segment.close()
 
     def end(self, grace: float) -> None:
         """Close the stream, which tells the process to end, and kill it if it does not.

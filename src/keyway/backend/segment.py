@@ -58,8 +58,8 @@ class Segment:
         try:
             os.ftruncate(self.descriptor, room * PARTS)
             fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            # It is unmapped when nothing refers to it any more, also not what is still on its way to a client.
-            self._map = mmap.mmap(self.descriptor, room * PARTS)
+            # Python keeps a descriptor of its own with it. Both go when nothing refers to it any more, also not what is still on its way to a client.
+            self._map: mmap.mmap | None = mmap.mmap(self.descriptor, room * PARTS)
         except BaseException:
             self.hand_over()
             raise
@@ -74,12 +74,18 @@ class Segment:
             os.close(self.descriptor)
             self.descriptor = -1
 
+    def close(self) -> None:
+        """Take no more bodies: the stream to the host is over. Parts that somebody has stay until he lets go of them."""
+        self._free.clear()
+        self._memory = memoryview(b"")
+        self._map = None
+
     def view(self, offset: int, length: int) -> memoryview:
         """Return what is at a place.
 
         Args:
             offset: Bytes from the beginning.
-            length: Bytes of it; fewer if the segment ends before.
+            length: Bytes of it; fewer if the segment ends before, and none if it is closed.
         """
         return self._memory[offset : offset + length]
 
@@ -93,7 +99,8 @@ class Segment:
 
     def give_back(self, part: Part) -> None:
         """Say that a part is not used any more."""
-        self._free.append(part)
+        if self._map is not None:
+            self._free.append(part)
 
     def until_sent(self, part: Part, length: int) -> memoryview:
         """Return what is in a part, which is given back when nobody refers to the view any more, or to one that was made from it.
@@ -103,10 +110,11 @@ class Segment:
             length: Bytes of it.
         """
         # A transport may keep a view of its own of what it has not sent. All of them refer to this, whoever made them.
+        assert self._map is not None  # No reply comes when the stream is over.
         memory = self._array.from_buffer(self._map, part.offset)
         part.sent = weakref.ref(memory, lambda _: self._was_sent(part))
         return memoryview(memory).cast("B")[:length]
 
     def _was_sent(self, part: Part) -> None:
         part.sent = None
-        self._free.append(part)
+        self.give_back(part)

@@ -404,7 +404,7 @@ def _is_own(peer: Peer) -> bool:
 
 
 def raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: each context needs three."""
+    """Allow as many descriptors as the system lets us: each context needs four."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
