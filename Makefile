@@ -16,9 +16,9 @@ TEST_REQUIREMENTS := $(wildcard tests/*/requirements.txt)
 CARGO_FLAGS := --locked --quiet
 # Options for pytest, as in: make test PYTEST="-k wire"
 PYTEST ?=
-# Two files of tests at a time: most of them wait more than they compute. What fails is run twice more and told apart (RERUN): thousands of tests with real processes,
+# Three files of tests at a time, also on two processors: most of them wait more than they compute. What fails is run twice more and told apart (RERUN): thousands of tests with real processes,
 # killed and stopped on purpose, meet a busy machine now and then. What fails three times fails.
-PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder --reruns 2
+PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder --reruns 2
 # How long the soak test takes, as in: make soak SOAK_SECONDS=600 CHAOS_SEED=42
 SOAK_SECONDS ?= 3600
 # Options for the benchmark, as in: make bench BENCH="--only sign"
