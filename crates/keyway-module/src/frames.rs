@@ -5,6 +5,10 @@ use keyway_wire::{Header, HEADER_LENGTH, VERSION};
 
 /// Room for many small frames, so that one system call fetches what has arrived.
 const CAPACITY: usize = 65_536;
+/// A buffer that grew up to this stays as it is while large frames come, in bytes: to have it anew for each would cost as much as the copy.
+const KEPT: usize = 2 << 20;
+/// So many small frames in a row say that no more large ones come.
+const FEW: u32 = 64;
 
 /// The stream can't be followed any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub struct Frames {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Frames since the last one that does not fit into the usual size.
+    small: u32,
     /// The server's version byte has not come yet.
     greeting: bool,
 }
@@ -28,6 +34,7 @@ impl Frames {
             buffer: vec![0; CAPACITY],
             start: 0,
             end: 0,
+            small: 0,
             greeting: true,
         }
     }
@@ -83,15 +90,21 @@ impl Frames {
             return Ok(None);
         }
         self.start = body + length;
+        self.small = if HEADER_LENGTH + length > CAPACITY {
+            0
+        } else {
+            self.small.saturating_add(1)
+        };
         Ok(Some((header, &self.buffer[body..self.start])))
     }
 
-    /// Without a whole header; a buffer that grew for one large frame goes back to its usual size.
+    /// Without a whole header; a buffer that grew for large frames goes back to its usual size when no more of them come.
     fn idle(&mut self) -> Result<Option<(Header, &[u8])>, Malformed> {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-            if self.buffer.len() > CAPACITY {
+            let is_idle = self.small >= FEW || self.buffer.len() > KEPT;
+            if self.buffer.len() > CAPACITY && is_idle {
                 self.buffer = vec![0; CAPACITY];
             }
         }
@@ -154,6 +167,39 @@ mod tests {
         for piece in [1, 31, 33, 4_096, 65_536, 1 << 20] {
             assert_eq!(feed(&bytes, piece), Ok(expected.clone()), "{piece}");
         }
+    }
+
+    /// Takes all that is there, and says how large the buffer is then.
+    fn take(frames: &mut Frames, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = frames.room();
+            let count = rest.len().min(room.len());
+            room[..count].copy_from_slice(&rest[..count]);
+            rest = &rest[count..];
+            frames.received(count);
+            while frames.next().expect("whole frames").is_some() {}
+        }
+        frames.buffer.len()
+    }
+
+    #[test]
+    fn a_buffer_stays_large_while_large_frames_come_and_never_huge() {
+        let mut frames = Frames::new();
+        assert_eq!(take(&mut frames, &[VERSION]), CAPACITY);
+        let large = take(&mut frames, &frame(1, &vec![1; 1 << 20]));
+        assert!(large > 1 << 20);
+        for _ in 0..3 {
+            for _ in 0..FEW - 1 {
+                assert_eq!(take(&mut frames, &frame(2, b"small")), large);
+            }
+            assert_eq!(take(&mut frames, &frame(1, &vec![1; 1 << 20])), large);
+        }
+        for _ in 0..FEW {
+            take(&mut frames, &frame(2, b"small"));
+        }
+        assert_eq!(frames.buffer.len(), CAPACITY);
+        assert_eq!(take(&mut frames, &frame(3, &vec![1; KEPT])), CAPACITY);
     }
 
     #[test]
