@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keyway.backend.stream import Stream
 from keyway.daemon.pool.context import PoolContext
+from keyway.daemon.within import WithinTransport
 from keyway.wire.ahead import NEWS
 
 if TYPE_CHECKING:
@@ -15,43 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["PoolStream", "PoolTransport"]
 
 
-class PoolTransport(asyncio.Transport):
+class PoolTransport(WithinTransport[PoolContext]):
     """Hands frames to a pool's context and back, within the process."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__()
         self.context = PoolContext(pool, self)
-        self.is_paused = False
-        self._protocol: asyncio.Protocol | None = None
-        self._loop = asyncio.get_running_loop()
-        self._is_closing = False
-
-    # For the daemon's side
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Hand requests to the context."""
-        if not self._is_closing:
-            self.context.receive(bytes(data))
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Say who gets the replies."""
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
-
-    def is_closing(self) -> bool:
-        """Tell whether the stream is over."""
-        return self._is_closing
-
-    def close(self) -> None:
-        """End the stream."""
-        if not self._is_closing:
-            self._is_closing = True
-            self.context.close()
-            self._loop.call_soon(self._tell_lost)
-
-    def abort(self) -> None:
-        """End the stream."""
-        self.close()
 
     def pause_reading(self) -> None:
         """Let no replies come."""
@@ -65,16 +34,7 @@ class PoolTransport(asyncio.Transport):
         for lane in self.context.lanes.values():
             lane.host.transport.resume_reading()
 
-    def _tell_lost(self) -> None:
-        if self._protocol is not None:
-            self._protocol.connection_lost(None)
-
     # For the context
-
-    def deliver(self, data: bytes) -> None:
-        """Hand replies to the daemon's side."""
-        if self._protocol is not None and not self._is_closing:
-            self._protocol.data_received(data)
 
     def set_busy(self, busy: bool) -> None:
         """Say that no more requests can be taken for now, or that they can again."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from keyway.backend.stream import Stream
 from keyway.daemon.views.context import ViewsContext
+from keyway.daemon.within import WithinTransport
 
 if TYPE_CHECKING:
     from keyway.daemon.views.home import ViewsHome
@@ -14,44 +14,13 @@ if TYPE_CHECKING:
 __all__ = ["ViewsStream", "ViewsTransport"]
 
 
-class ViewsTransport(asyncio.Transport):
+class ViewsTransport(WithinTransport[ViewsContext]):
     """Hands frames to a context and back, within the process."""
 
     def __init__(self, home: ViewsHome) -> None:
         super().__init__()
         self.context = ViewsContext(home, self)
-        self.is_paused = False
-        self._protocol: asyncio.Protocol | None = None
-        self._loop = asyncio.get_running_loop()
-        self._is_closing = False
         self._busy: set[str] = set()
-
-    # For the daemon's side
-
-    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
-        """Hand requests to the context."""
-        if not self._is_closing:
-            self.context.receive(bytes(data))
-
-    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        """Say who gets the replies."""
-        assert isinstance(protocol, asyncio.Protocol)
-        self._protocol = protocol
-
-    def is_closing(self) -> bool:
-        """Tell whether the stream is over."""
-        return self._is_closing
-
-    def close(self) -> None:
-        """End the stream."""
-        if not self._is_closing:
-            self._is_closing = True
-            self.context.close()
-            self._loop.call_soon(self._tell_lost)
-
-    def abort(self) -> None:
-        """End the stream."""
-        self.close()
 
     def pause_reading(self) -> None:
         """Let no replies come."""
@@ -65,16 +34,7 @@ class ViewsTransport(asyncio.Transport):
         if self.context.far is not None:
             self.context.far.host.transport.resume_reading()
 
-    def _tell_lost(self) -> None:
-        if self._protocol is not None:
-            self._protocol.connection_lost(None)
-
     # For the context
-
-    def deliver(self, data: bytes) -> None:
-        """Hand replies to the daemon's side."""
-        if self._protocol is not None and not self._is_closing:
-            self._protocol.data_received(data)
 
     def lost(self) -> None:
         """Say that the stream is over."""
