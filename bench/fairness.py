@@ -1,4 +1,4 @@
-"""What one client waits for its signatures while another one floods the same daemon with requests."""
+"""What one client waits for its signatures while another one, of another identity or of the same, floods the daemon with requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keyway.wire.codec import encode_request
 from keyway.wire.frames import FrameBuffer
 from keyway.wire.header import HEADER, VERSION_BYTE
 
-__all__ = ["EVENTS", "FLOODS", "GROWTH", "SHARED"]
+__all__ = ["EVENTS", "GROWTH", "ONE_IDENTITY", "SHARED", "TWO_IDENTITIES"]
 
 GROWTH: Final = "99th percentile of the other's latency, times that without"
 SHARED: Final = "the same, times that beside a flood of another daemon"
@@ -39,8 +39,7 @@ DEADLINE: Final = 20.0
 _NO_CALL: Final = 0x3FFF
 """A number that no call has: the daemon answers itself."""
 _SESSION: Final = 1
-WITHIN_QUOTA: Final = "two clients, one floods within a quota"
-_QUOTA: Final = """\
+_TWO: Final = """\
 [listener.flood]
 address = "unix:{flood}"
 [identity.signer]
@@ -51,12 +50,12 @@ listener = ["flood"]
 roles = ["flood"]
 [role.signer]
 tokens = ["pkcs11:"]
-functions = ["find", "sign", "verify"]
 [role.flood]
 tokens = ["pkcs11:"]
-functions = ["random"]
-operations_per_second = 2000
 """
+_RESTRICTED: Final = (
+    _TWO.replace("[role.flood]", 'functions = ["find", "sign", "verify"]\n[role.flood]') + 'functions = ["random"]\n'
+)
 
 
 def _relayed() -> bytes:
@@ -71,9 +70,15 @@ def _answered() -> bytes:
     return b"".join(HEADER.pack(0, _NO_CALL, 0, number, 0, 0) for number in range(1, REQUESTS))
 
 
-FLOODS: Final = {
+ONE_IDENTITY: Final = {
     "two clients, one floods with calls": _relayed,
     "two clients, one floods with nonsense": _answered,
+}
+TWO_IDENTITIES: Final = {
+    "two identities, one floods with calls": (_relayed, _TWO),
+    "two identities, one floods with nonsense": (_answered, _TWO),
+    "two identities with restricted roles, one floods with calls": (_relayed, _RESTRICTED),
+    "two identities, one floods within a quota": (_relayed, _RESTRICTED + "operations_per_second = 2000\n"),
 }
 
 
@@ -90,7 +95,7 @@ def _measure(name: str, environment: Environment, elsewhere: Path, load: Path) -
     if subject.missing:
         raise RuntimeError(subject.missing)
     figure = Figure(name, "p256-sign")
-    stream = FLOODS[name]()
+    stream = ONE_IDENTITY[name]()
     alone: list[Sample] = []
     other: list[Sample] = []
     same: list[Sample] = []
@@ -111,20 +116,22 @@ def _measure(name: str, environment: Environment, elsewhere: Path, load: Path) -
     return Outcome(None, {GROWTH: median(growth), SHARED: median(shared)}, told)
 
 
-def _measure_within_quota(environment: Environment, directory: Path, load: Path) -> Outcome:
-    """Have a client sign without the flood of another identity that has a quota, and beside it, in turn.
+def _measure_identities(name: str, environment: Environment, directory: Path, load: Path) -> Outcome:
+    """Have a client sign without the flood of another identity, and beside it, in turn.
 
     Raises:
         RuntimeError: It can't be measured here.
     """
-    figure = Figure(WITHIN_QUOTA, "p256-sign")
+    figure = Figure(name, "p256-sign")
     path = directory / "flood.sock"
+    requests, identities = TWO_IDENTITIES[name]
+    stream = requests()
     alone: list[Sample] = []
     beside: list[Sample] = []
-    with pooled(PLAIN, environment, directory, more=_QUOTA.format(flood=path)) as daemon:
+    with pooled(PLAIN, environment, directory, more=identities.format(flood=path)) as daemon:
         for _ in range(ROUNDS):
             alone.append(sample(figure, daemon.subject, environment, load, SECONDS))
-            with _flood(path, _relayed()) as answered:
+            with _flood(path, stream) as answered:
                 beside.append(sample(figure, daemon.subject, environment, load, SECONDS))
             if not answered:
                 raise RuntimeError("the flood was not answered")
@@ -154,6 +161,7 @@ def _flood(path: Path, stream: bytes) -> Iterator[list[int]]:
         connection.recv(1)
         _call(connection, "C_Initialize", 0, Null(), b"flood")
         _call(connection, "C_OpenSession", CKF_SERIAL_SESSION, _SESSION, target=slot)
+        _call(connection, "C_GenerateRandom", Fill(True, 1), target=_SESSION)
         over = threading.Event()
         pouring = threading.Thread(target=_pour, args=(connection, memoryview(stream), over, answered))
         pouring.start()
@@ -186,9 +194,13 @@ def _pour(connection: socket.socket, stream: memoryview, over: threading.Event, 
             at = (at + connection.send(stream[at : at + PIECE])) % len(stream)
 
 
-def _event(name: str) -> Callable[[Environment, Path, Path], Outcome]:
+def _shared(name: str) -> Callable[[Environment, Path, Path], Outcome]:
     return lambda environment, directory, load: _measure(name, environment, directory / "native.sock", load)
 
 
-EVENTS: Final = {**{name: _event(name) for name in FLOODS}, WITHIN_QUOTA: _measure_within_quota}
+def _apart(name: str) -> Callable[[Environment, Path, Path], Outcome]:
+    return lambda environment, directory, load: _measure_identities(name, environment, directory, load)
+
+
+EVENTS: Final = {**{name: _apart(name) for name in TWO_IDENTITIES}, **{name: _shared(name) for name in ONE_IDENTITY}}
 """What measures each figure, by its name."""
