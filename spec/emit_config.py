@@ -18,6 +18,7 @@ from keyway.config.expectations import ExpectationOptions
 
 TYPES: dict[Any, str] = {
     bool: "true or false",
+    bool | None: "true or false",
     float: "number",
     int: "integer",
     Path: "absolute path",

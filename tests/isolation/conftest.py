@@ -51,6 +51,12 @@ def module(tmp_path_factory):
     return path
 
 
+def facts_of(pid: int) -> dict[str, list[str]]:
+    """What the kernel tells of a process."""
+    told = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {key: value.split() for key, _, value in (line.partition(":") for line in told)}
+
+
 class Attacker:
     """A client of the hostile module, beside a token that must not notice."""
 
@@ -99,11 +105,13 @@ Begin = Callable[..., Attacker]
 
 @pytest.fixture
 def begin(start, home, module) -> Iterator[Begin]:
-    """Starts a daemon over SoftHSM and the hostile module, whose sandbox is the text of a TOML table, and a client."""
+    """Starts a daemon over SoftHSM and the hostile module, whose sandboxes are texts of TOML tables, and a client."""
     clients = []
 
-    def begin(sandbox: str = "{}", path: Path = module, **options: object) -> Attacker:
-        daemon = start(softhsm(home, "good") + backend("hostile", path, sandbox=sandbox, **options) + TOKENS)
+    def begin(sandbox: str = "{}", path: Path = module, good: str = "{}", **options: object) -> Attacker:
+        daemon = start(
+            softhsm(home, "good", sandbox=good) + backend("hostile", path, sandbox=sandbox, **options) + TOKENS
+        )
         with RawClient(daemon.socket) as client:
             client.initialize()
             client.good("C_InitToken", b"1234", b"good".ljust(32), target=SPARE)

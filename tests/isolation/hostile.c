@@ -252,6 +252,7 @@ static int attempt(const char *words)
     int number = atoi(argument);
 #define IS(text) (!strcmp(word, text))
     if (IS("read")) return done(open(argument, O_RDONLY | O_CLOEXEC));
+    if (IS("check")) return done(access(argument, R_OK | W_OK));
     if (IS("write")) return done(open(argument, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
     if (IS("connect")) return reach_port(number);
     if (IS("unix")) return reach_path(argument);

@@ -11,7 +11,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.isolation.conftest import needs_landlock
+from tests.isolation.conftest import facts_of, needs_landlock
+
+from keyway.backend.own_users import COUNT, FIRST
 
 BOTH_STARTS = pytest.mark.parametrize("start_", ["load", "copy"])
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can")
@@ -19,6 +21,8 @@ CAN_TRACE = pytest.mark.skipif(
     not int(re.findall(r"CapEff:\s*(\w+)", Path("/proc/self/status").read_text())[0], 16) >> 19 & 1,
     reason="only who has CAP_SYS_PTRACE can",
 )
+CAPABILITIES_OVER_OTHERS = (5, 6, 7, 8, 16, 19, 21, 24)
+"""CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP, CAP_SYS_MODULE, CAP_SYS_PTRACE, CAP_SYS_ADMIN, CAP_SYS_RESOURCE."""
 MEMORY = 4 << 30
 """Bytes: room for the host, and less than the module tries to map."""
 
@@ -172,7 +176,7 @@ def test_shared_memory_is_its_own_and_stays_as_large_as_it_is(begin, place, star
 @AS_ROOT
 @CAN_TRACE
 def test_without_a_sandbox_all_that_can_be_done(begin, place, listener):
-    attacker = begin("{ enabled = false }")
+    attacker = begin("{ enabled = false }", good='{ user = "root" }')
     victim = attacker.hosts()["good"]
     tried = on_files(place) | on_processes(victim) | on_the_network(listener) | ON_RESOURCES
     del tried["files"]
@@ -185,15 +189,22 @@ def test_without_a_sandbox_all_that_can_be_done(begin, place, listener):
 
 @needs_landlock
 @BOTH_STARTS
-def test_by_default_other_processes_are_closed_and_nothing_else(begin, place, listener, start_):
+def test_by_default_other_processes_and_the_network_are_closed_and_nothing_else(begin, place, listener, start_):
     attacker = begin(start=f'"{start_}"')
     daemon, victim = attacker.daemon.process.pid, attacker.hosts()["good"]
     check(attacker, on_processes(victim))
     check(attacker, on_processes(daemon) | {f"kill {daemon} 9": errno.EPERM})
     check(attacker, {f"call {name}": errno.EPERM for name in CALLS})
-    open_ = [*on_files(place), *on_the_network(listener), *ON_RESOURCES, *allowed(place, attacker.daemon.socket)]
+    check(attacker, on_the_network(listener))
+    open_ = [*on_files(place), *ON_RESOURCES, *allowed(place, attacker.daemon.socket)]
     open_.remove("files")
     check(attacker, dict.fromkeys(open_, 0))
+
+
+@BOTH_STARTS
+def test_the_network_is_open_to_who_needs_it(begin, listener, start_):
+    attacker = begin("{ network = true }", start=f'"{start_}"')
+    check(attacker, dict.fromkeys(on_the_network(listener), 0))
 
 
 @needs_landlock
@@ -219,6 +230,34 @@ def test_it_is_confined_when_its_constructors_run(begin, place, start_):
 
 @AS_ROOT
 @BOTH_STARTS
+def test_hosts_of_root_are_another_user_for_each_backend_and_open_what_root_may(begin, home, start_):
+    secret = home / "secret"
+    secret.write_text("text")
+    secret.chmod(0o600)
+    attacker = begin(start=f'"{start_}"')
+    facts, others = (facts_of(attacker.hosts()[name]) for name in ("hostile", "good"))
+    users = set(facts["Uid"]), set(others["Uid"])
+    assert [len(each) for each in users] == [1, 1]
+    assert users[0] != users[1]
+    assert all(FIRST <= int(number) < FIRST + COUNT for each in users for number in each)
+    assert facts["CapPrm"] == facts["CapEff"] == facts["CapAmb"]
+    assert not int(facts["CapEff"][0], 16) & sum(1 << number for number in CAPABILITIES_OVER_OTHERS)
+    check(attacker, {f"read {secret}": 0, f"check {secret}": 0, f"write {home}/new": 0})
+    assert (home / "new").stat().st_uid == int(facts["Uid"][0])
+    check(attacker, {f"kill {attacker.daemon.process.pid} 9": errno.EPERM})
+
+
+@AS_ROOT
+@BOTH_STARTS
+def test_hosts_of_root_are_root_if_they_shall(begin, start_):
+    attacker = begin('{ user = "root" }', start=f'"{start_}"')
+    facts = facts_of(attacker.hosts()["hostile"])
+    assert set(facts["Uid"]) == {"0"}
+    assert not int(facts["CapEff"][0], 16) & sum(1 << number for number in CAPABILITIES_OVER_OTHERS)
+
+
+@AS_ROOT
+@BOTH_STARTS
 def test_it_runs_as_the_user_that_it_shall(begin, home, module, start_):
     home.chmod(0o755)
     own = shutil.copy(module, home / "hostile.so")
@@ -228,8 +267,7 @@ def test_it_runs_as_the_user_that_it_shall(begin, home, module, start_):
     attacker = begin('{ user = "nobody" }', path=own, start=f'"{start_}"')
     check(attacker, {f"read {own}": 0, f"read {secret}": errno.EACCES, "write /etc/passwd": errno.EACCES})
     check(attacker, {f"kill {attacker.daemon.process.pid} 9": errno.EPERM})
-    told = Path(f"/proc/{attacker.hosts()['hostile']}/status").read_text().splitlines()
-    facts = {key: value.split() for key, _, value in (line.partition(":") for line in told)}
+    facts = facts_of(attacker.hosts()["hostile"])
     nobody = "65534"
     assert set(facts["Uid"]) == {nobody}
     assert set(facts["Gid"]) == {nobody}

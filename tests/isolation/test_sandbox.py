@@ -1,6 +1,7 @@
 """Sandboxes that can't be had, or in which a real module works."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,12 +9,13 @@ import pytest
 from tests.daemon.harness import softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import generate_rsa, label_of, login, make, open_session, slot_of
-from tests.isolation.conftest import HOSTILE, TOKENS, needs_landlock
+from tests.isolation.conftest import HOSTILE, TOKENS, facts_of, needs_landlock
 
 from keyway.cryptoki import RV, Mechanism, Null, Room, call_named
 from keyway.cryptoki.constants import CKM_SHA256_RSA_PKCS
 from keyway.wire.codec import decode_reply
 
+NOT_SEPARATED = "their user is the daemon's: Operation not permitted (os error 1)"
 WITHOUT_LANDLOCK = (sys.executable, str(Path(__file__).parent / "without_landlock.py"))
 
 
@@ -80,6 +82,21 @@ def test_what_an_old_kernel_lacks_is_told_once(start, home, module):
     assert {each["backend"] for each in told} == {"good", "hostile"}
     assert len(told) == 2
     assert all("other processes of its user are not closed to it" in each["lacking"] for each in told)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon can")
+def test_hosts_are_root_where_the_daemon_could_not_end_them_otherwise(start, home, module):
+    setpriv = shutil.which("setpriv")
+    assert setpriv
+    program = (setpriv, "--bounding-set=-kill", sys.executable, "-m", "keyway.cli")
+    daemon = start(two_backends(home, module, "{}"), program=program)
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        assert label_of(client, HOSTILE) == "hostile"
+        told = daemon.contexts()[-1]["hosts"]
+        assert all(set(facts_of(pid)["Uid"]) == {"0"} for pid in told.values())
+    lacking = {(each["backend"], each["lacking"]) for each in daemon.events("module hosts are less confined")}
+    assert {("good", NOT_SEPARATED), ("hostile", NOT_SEPARATED)} <= lacking
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root can")

@@ -33,7 +33,7 @@ const LACKING: &str = "keyway-host: not confined: ";
 fn main() {
     let options = Options::parse(std::env::args_os().skip(1)).unwrap_or_else(|usage| fail(NOT_UNDERSTOOD, usage));
     if let Some(sandbox) = &options.sandbox {
-        demand(sandbox.give_up_rights());
+        tell(demand(sandbox.give_up_rights()));
     }
     let kept: Vec<_> = [options.descriptor].into_iter().chain(options.segment).collect();
     let socket = confine(&kept).and_then(|()| Socket::inherit(&options));
@@ -44,9 +44,7 @@ fn main() {
     let segment = options.segment.map(|descriptor| shared(inherit_memory(descriptor)));
     if let Some(sandbox) = &options.sandbox {
         // The module's own code runs as soon as it is loaded.
-        for lacking in demand(sandbox.enter(&options.module, options.seed)) {
-            eprintln!("{LACKING}{lacking}");
-        }
+        tell(demand(sandbox.enter(&options.module, options.seed)));
     }
     let module = options.module.display();
     let library =
@@ -74,6 +72,13 @@ fn main() {
 /// The result of confining this process, or the end.
 fn demand<T>(result: Result<T, Refusal>) -> T {
     result.unwrap_or_else(|refusal| fail(NOT_CONFINED, refusal))
+}
+
+/// Says what could not be done.
+fn tell(lacking: Vec<String>) {
+    for each in lacking {
+        eprintln!("{LACKING}{each}");
+    }
 }
 
 /// The memory that is shared with the daemon, or the end.

@@ -1,6 +1,6 @@
 //! The command line.
 
-use keyway_abi::host::Sandbox;
+use keyway_abi::host::{Network, Sandbox};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -32,8 +32,8 @@ pub struct Usage;
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "usage: keyway-host --fd N [--seed] [--segment N] [--threads N] [--unconfined] [--user UID:GID] [--read PATH]... [--write PATH]... \
-             [--no-network] [--no-processes] [--memory BYTES] [--files N] MODULE",
+            "usage: keyway-host --fd N [--seed] [--segment N] [--threads N] [--unconfined] [--user UID:GID] [--own-user UID] [--read PATH]... [--write PATH]... \
+             [--network] [--no-network] [--no-processes] [--memory BYTES] [--files N] MODULE",
         )
     }
 }
@@ -52,9 +52,11 @@ impl Options {
                 Some("--threads") => threads = number(args.next())?,
                 Some("--unconfined") => unconfined = true,
                 Some("--user") => sandbox.user = Some(user(args.next())?),
+                Some("--own-user") => sandbox.own_user = Some(number(args.next())?),
                 Some("--read") => sandbox.read.push(args.next().ok_or(Usage)?.into()),
                 Some("--write") => sandbox.write.push(args.next().ok_or(Usage)?.into()),
-                Some("--no-network") => sandbox.network = false,
+                Some("--network") => sandbox.network = Network::Open,
+                Some("--no-network") => sandbox.network = Network::Closed,
                 Some("--no-processes") => sandbox.processes = false,
                 Some("--memory") => sandbox.memory = number(args.next())?,
                 Some("--files") => sandbox.files = number(args.next())?,
@@ -125,18 +127,22 @@ mod tests {
     #[test]
     fn the_sandbox_is_what_is_said_and_there_unless_it_is_turned_off() {
         let said =
-            "--fd 3 --user 7:8 --read /a --write /b --read /c --no-network --no-processes --memory 9 --files 10 m";
+            "--fd 3 --user 7:8 --own-user 5 --read /a --write /b --read /c --no-network --no-processes --memory 9 --files 10 m";
         let expected = Sandbox {
             user: Some((7, 8)),
+            own_user: Some(5),
             read: vec!["/a".into(), "/c".into()],
             write: vec!["/b".into()],
-            network: false,
+            network: Network::Closed,
             processes: false,
             memory: 9,
             files: 10,
         };
         let said: Vec<_> = said.split(' ').collect();
         assert_eq!(parse(&said).map(|options| options.sandbox), Ok(Some(expected)));
+        let open =
+            parse(&["--fd", "3", "--network", "m"]).map(|options| options.sandbox.map(|sandbox| sandbox.network));
+        assert_eq!(open, Ok(Some(Network::Open)));
         let off = parse(&["--fd", "3", "--unconfined", "m"]);
         assert_eq!(off.map(|options| options.sandbox), Ok(None));
     }

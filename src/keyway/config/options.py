@@ -151,14 +151,15 @@ class ListenOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxOptions:
-    """What the hosts of a module may do, so that a module that is broken into hurts nobody else. Whatever is said here, they can't trace other processes, mount, change namespaces, load into the kernel and the like, and root's hosts lose most of root's capabilities. What is said here and can't be had, on an old kernel say, keeps hosts from starting."""
+    """What the hosts of a module may do, so that a module that is broken into hurts nobody else. Whatever is said here, they can't trace other processes, mount, change namespaces, load into the kernel and the like, and root's hosts lose most of root's capabilities. What is said here and can't be had, on an old kernel say, keeps hosts from starting; what holds without a word and can't be had is a warning."""
 
     enabled: bool = option(
         "Whether hosts are confined at all. Turn it off for a module that can't live with that, a driver of a PCI card say; then no other key may be given.",
         True,
     )
     user: str = option(
-        "Name or number of the user that hosts run as, with that user's group and no other, if the daemon is root's. Empty: the user of the daemon.",
+        "Name or number of the user that hosts run as, with that user's group and no other, if the daemon is root's. Empty: if the daemon is root's, a user of its own for each "
+        "backend, a number from 60600 to 61099, which keeps root's way to files; else the daemon's. root: root.",
         "",
     )
     read: tuple[Path, ...] = option(
@@ -167,7 +168,10 @@ class SandboxOptions:
         (),
     )
     write: tuple[Path, ...] = option("The same for what hosts may read and change.", ())
-    network: bool = option("Whether hosts may have sockets other than unix sockets.", True)
+    network: bool | None = option(
+        "Whether hosts may have sockets other than unix sockets, as the module of an HSM in the network needs. Not given: they may not, where the system can see to that.",
+        None,
+    )
     processes: bool = option(
         "Whether hosts may start processes and run programs. Threads they may have anyway. With start = copy the process that is copied can fork, but run nothing.",
         True,

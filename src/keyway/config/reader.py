@@ -83,6 +83,7 @@ KINDS: Final[Mapping[Any, _Kind]] = {
     int: _Kind("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool)),
     float: _Kind("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool), float),
     bool: _Kind("true or false", lambda value: isinstance(value, bool)),
+    bool | None: _Kind("true or false", lambda value: isinstance(value, bool)),
     str: _Kind("a string", lambda value: isinstance(value, str)),
     Path: _PATH,
     Path | None: _PATH,

@@ -12,12 +12,10 @@ def ids_of(user: str) -> tuple[int, int]:
         user: A name, or a number.
 
     Raises:
-        LookupError: There is no such user, or it is root. The text says so.
+        LookupError: There is no such user. The text says so.
     """
     try:
         entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
     except (KeyError, OverflowError):
         raise LookupError(f"there is no user {user}") from None
-    if entry.pw_uid == 0:
-        raise LookupError(f"{user} is root")
     return entry.pw_uid, entry.pw_gid

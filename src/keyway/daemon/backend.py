@@ -62,7 +62,14 @@ class Backend:
         answered: What they have answered so far.
     """
 
-    def __init__(self, name: str, options: BackendOptions, binary: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: BackendOptions,
+        binary: Path,
+        environment: Mapping[str, str],
+        own_user: int | None = None,
+    ) -> None:
         """Prepare the backend; `run` starts it.
 
         Args:
@@ -70,6 +77,7 @@ class Backend:
             options: Its section of the configuration.
             binary: Path of keyway-host.
             environment: What hosts inherit of the daemon's environment.
+            own_user: Number of the user that hosts run as unless the section says otherwise; None: that of the daemon.
         """
         self.name = name
         self.options = options
@@ -80,7 +88,7 @@ class Backend:
         flags = CKF_OS_LOCKING_OK if options.os_locking else 0
         reserved = options.init_string.encode() if options.init_string else Null()
         self._initialize = encode_request(_INITIALIZE, (flags, reserved, b"" if options.module else b"keyway")).body
-        self.source = source_of(name, options, binary, environment, self._initialize)
+        self.source = source_of(name, options, binary, environment, self._initialize, own_user)
         self.stock = Stock(self.source.bring, options.spares, self._failed, 1 if options.module else _AT_ONCE)
 
     async def stream(self) -> Stream:

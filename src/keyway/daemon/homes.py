@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from keyway.backend.own_users import OwnUsers
 from keyway.config import Config, members_of, target_of
 from keyway.daemon.backend import Backend
 from keyway.daemon.pool.pool import Pool
@@ -62,6 +64,7 @@ class Homes:
         """
         self._binary = binary
         self._environment = environment
+        self._own_users = OwnUsers() if os.geteuid() == 0 else None
         self._tasks = tasks
         self._counters = counters
         self._pin_file = pin_file
@@ -89,7 +92,8 @@ class Homes:
         Raises:
             AddressError: Files for TLS can't be used.
         """
-        return Backend(name, options, self._binary, self._environment)
+        own_user = self._own_users.of(name) if self._own_users is not None else None
+        return Backend(name, options, self._binary, self._environment, own_user)
 
     def new_pool(self, name: str, config: Config, backends: Mapping[str, Backend]) -> Pool:
         """Return a pool that does not run yet.

@@ -39,7 +39,12 @@ _MOST_LACKING: Final = 8
 
 
 def source_of(
-    name: str, options: BackendOptions, binary: Path, environment: Mapping[str, str], initialize: bytes
+    name: str,
+    options: BackendOptions,
+    binary: Path,
+    environment: Mapping[str, str],
+    initialize: bytes,
+    own_user: int | None,
 ) -> Source:
     """Return what brings the streams of a backend.
 
@@ -49,6 +54,7 @@ def source_of(
         binary: Path of keyway-host.
         environment: What processes inherit of the daemon's environment.
         initialize: Body of the C_Initialize that streams will be sent.
+        own_user: Number of the user that hosts run as unless the section says otherwise; None: that of the daemon.
 
     Raises:
         AddressError: The files for TLS can't be used, or hosts can't run as the user that they shall.
@@ -83,7 +89,7 @@ def source_of(
         environment=environment,
         working_directory=options.working_directory,
         timeout=options.start_timeout,
-        sandbox=_sandbox(name, options.sandbox),
+        sandbox=_sandbox(name, options.sandbox, own_user),
         shared_memory=options.shared_memory,
     )
     return HostSource(
@@ -116,7 +122,7 @@ def _log_host_output(backend: str) -> Callable[[str], None]:
     return note
 
 
-def _sandbox(name: str, options: SandboxOptions) -> Sandbox | None:
+def _sandbox(name: str, options: SandboxOptions, own_user: int | None) -> Sandbox | None:
     if not options.enabled:
         return None
     user = None
@@ -127,8 +133,12 @@ def _sandbox(name: str, options: SandboxOptions) -> Sandbox | None:
             raise AddressError(f"backend {name}: sandbox.user: {error}") from error
         if os.geteuid() != 0:
             raise AddressError(f"backend {name}: sandbox.user: only root can run hosts as somebody else")
+        own_user = None
+        if user[0] == 0:
+            user = None
     return Sandbox(
         user=user,
+        own_user=own_user,
         read=options.read,
         write=options.write,
         network=options.network,

@@ -24,5 +24,5 @@ pub use confine::{confine, inherit, inherit_memory, inherit_packets};
 pub use ending::{end_now, end_unchanged, Change};
 pub use fork::{fork_alone, thread_count, Fork};
 pub use library::{Library, LoadError};
-pub use sandbox::{Refusal, Sandbox};
+pub use sandbox::{Network, Refusal, Sandbox};
 pub use segment::{Part, Segment};

@@ -11,6 +11,12 @@ const KEPT: u64 = 1 << 0 // CAP_CHOWN
     | 1 << 10 // CAP_NET_BIND_SERVICE
     | 1 << 14; // CAP_IPC_LOCK
 
+/// CAP_KILL, CAP_SETUID, CAP_SETPCAP: the first because the daemon, which had the same, could not end a host of another user without it.
+const SEPARATING: u32 = 1 << 5 | 1 << 7 | 1 << 8;
+
+/// SECBIT_NO_SETUID_FIXUP (linux/securebits.h): capabilities stay as they are when the user changes, and access(2) asks for them.
+const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+
 /// _LINUX_CAPABILITY_VERSION_3: two structures of 32 bits each.
 const VERSION: u32 = 0x2008_0522;
 
@@ -19,6 +25,11 @@ struct Header {
     version: u32,
     pid: i32,
 }
+
+const HEADER: Header = Header {
+    version: VERSION,
+    pid: 0,
+};
 
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
@@ -41,28 +52,53 @@ pub fn change_user(user: u32, group: u32) -> Result<()> {
     }
 }
 
+/// Becomes a user that nothing belongs to, with the groups and the capabilities of before: what root could open stays open,
+/// but the process is not root for any other one, nor for who asks a socket who is at its other end.
+///
+/// # Errors
+/// The kernel refused, or the daemon could not end this process any more. Nothing has changed that matters.
+pub fn separate(user: u32) -> Result<()> {
+    if capabilities()?[0].effective & SEPARATING != SEPARATING {
+        return Err(Error::from_raw_os_error(libc::EPERM));
+    }
+    // SAFETY: plain numbers.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_SECUREBITS, NO_SETUID_FIXUP, 0, 0, 0))?;
+        check(libc::setresuid(user, user, user))
+    }
+}
+
 /// Gives up all capabilities but a few. A process without any loses nothing.
+///
+/// # Arguments
+/// `also_in_programs`: programs that it runs have the same ones. Root's have them anyway.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn keep_few_capabilities() -> Result<()> {
-    let mut header = Header {
-        version: VERSION,
-        pid: 0,
-    };
-    let mut sets = [Sets::default(); 2];
-    let (header, sets_there) = (core::ptr::from_mut(&mut header), sets.as_mut_ptr());
-    // SAFETY: both structures are those of this version, and there.
-    let got = unsafe { libc::syscall(libc::SYS_capget, header, sets_there) };
-    check(got as libc::c_int)?;
+pub fn keep_few_capabilities(also_in_programs: bool) -> Result<()> {
+    let mut sets = capabilities()?;
     for (half, set) in sets.iter_mut().enumerate() {
         set.permitted &= (KEPT >> (32 * half)) as u32;
         set.effective &= set.permitted;
-        set.inheritable = 0;
+        set.inheritable = if also_in_programs { set.permitted } else { 0 };
     }
-    // SAFETY: as above.
-    let set = unsafe { libc::syscall(libc::SYS_capset, header, sets.as_ptr()) };
-    check(set as libc::c_int)
+    let mut header = HEADER;
+    // SAFETY: both structures are those of this version, and there.
+    let set = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) };
+    check(set as libc::c_int)?;
+    for capability in (0..32).filter(|number| sets[0].inheritable >> number & 1 != 0) {
+        // SAFETY: plain numbers. Where it can't be done, programs that are run have fewer.
+        unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) };
+    }
+    Ok(())
+}
+
+fn capabilities() -> Result<[Sets; 2]> {
+    let (mut header, mut sets) = (HEADER, [Sets::default(); 2]);
+    // SAFETY: both structures are those of this version, and there.
+    let got = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) };
+    check(got as libc::c_int)?;
+    Ok(sets)
 }
 
 /// Limits the bytes of the address space, without a way back.

@@ -1,7 +1,7 @@
 //! What a module host may do with the system: the part of its confinement that the configuration decides.
 
 use super::landlock::{self, Access, Ruleset};
-use super::privileges::{change_user, keep_few_capabilities, limit_files, limit_memory};
+use super::privileges::{change_user, keep_few_capabilities, limit_files, limit_memory, separate};
 use super::seccomp::{self, Filter};
 use std::fmt;
 use std::io::Error;
@@ -39,17 +39,30 @@ const NAMES: [&str; 8] = [
     "/run/NetworkManager",
 ];
 
-/// What a host may do. The default takes away what no module needs.
+/// Whether a host may have sockets that are not of this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// It may.
+    Open,
+    /// It may not, if the kernel can see to that.
+    Unasked,
+    /// It may not, or it does not start.
+    Closed,
+}
+
+/// What a host may do. The default takes away what no module needs, and the network, which few do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
     /// Numbers of the user and the group to run as. None: those that the host was started with.
     pub user: Option<(u32, u32)>,
+    /// Number of a user of its own that it becomes, if the kernel lets it, with root's way to files. Says nothing with `user`.
+    pub own_user: Option<u32>,
     /// What it may read. With this and `write` empty it may open whatever the system lets it.
     pub read: Vec<PathBuf>,
     /// What it may read and change.
     pub write: Vec<PathBuf>,
     /// Whether it may have sockets that are not of this machine.
-    pub network: bool,
+    pub network: Network,
     /// Whether it may start processes.
     pub processes: bool,
     /// Bytes of its address space. 0: no limit.
@@ -62,9 +75,10 @@ impl Default for Sandbox {
     fn default() -> Self {
         Self {
             user: None,
+            own_user: None,
             read: Vec::new(),
             write: Vec::new(),
-            network: true,
+            network: Network::Unasked,
             processes: true,
             memory: 0,
             files: 0,
@@ -108,13 +122,22 @@ impl Sandbox {
     /// Becomes another user, or gives up what root need not be able to do. To be called first: the kernel forgets other
     /// restrictions when a process changes its user.
     ///
+    /// Returns what could not be done of what nobody demands, a line each.
+    ///
     /// # Errors
-    /// It can't be done.
-    pub fn give_up_rights(&self) -> Result<(), Refusal> {
+    /// What the configuration demands can't be done.
+    pub fn give_up_rights(&self) -> Result<Vec<String>, Refusal> {
+        let mut separated = None;
         if let Some((user, group)) = self.user {
             change_user(user, group).map_err(|error| Refusal::User(user, group, error))?;
+        } else {
+            separated = self.own_user.map(separate);
         }
-        keep_few_capabilities().map_err(Refusal::Capabilities)
+        keep_few_capabilities(matches!(separated, Some(Ok(())))).map_err(Refusal::Capabilities)?;
+        let failed = separated.and_then(Result::err);
+        Ok(Vec::from_iter(
+            failed.map(|error| format!("their user is the daemon's: {error}")),
+        ))
     }
 
     /// Closes the rest. To be called before foreign code runs, when new privileges can't be gained any more.
@@ -141,7 +164,7 @@ impl Sandbox {
             lacking.extend(landlock_lacks(Ok(abi)));
         }
         match seccomp::install(&self.filter(seed)) {
-            Err(error) if !(self.network && self.processes && self.memory == 0) => return Err(Refusal::Seccomp(error)),
+            Err(error) if self.demands_a_filter() => return Err(Refusal::Seccomp(error)),
             Err(error) => lacking.push(format!("system calls are not filtered: {error}")),
             Ok(()) => {}
         }
@@ -172,9 +195,13 @@ impl Sandbox {
         limit_files(self.files).map_err(|error| Refusal::Limit("files", error))
     }
 
+    fn demands_a_filter(&self) -> bool {
+        self.network == Network::Closed || !self.processes || self.memory > 0
+    }
+
     fn filter(&self, fork: bool) -> Filter {
         Filter {
-            network: self.network,
+            network: self.network == Network::Open,
             fork: self.processes || fork,
             exec: self.processes,
             hidden_memory: self.memory == 0,
@@ -183,7 +210,7 @@ impl Sandbox {
 
     fn close_files(&self, abi: u32, module: &Path) -> Result<(), Refusal> {
         let mut ruleset = Ruleset::new(abi).map_err(Refusal::Landlock)?;
-        let names = if self.network { &NAMES[..] } else { &[] };
+        let names = if self.network == Network::Open { &NAMES[..] } else { &[] };
         let library = module.canonicalize().ok();
         let near = library.as_deref().and_then(Path::parent);
         for path in SYSTEM.iter().chain(names).map(Path::new).chain(near) {

@@ -113,7 +113,8 @@ const NAMESPACES: u32 = (libc::CLONE_NEWNS
 /// What a host may do. What is false fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Filter {
-    /// Sockets of other families than unix, with EAFNOSUPPORT: as on a system without them.
+    /// Sockets of other families than unix, with EAFNOSUPPORT: as on a system without them. What tells of devices that come and go stays:
+    /// libusb does not begin without it.
     pub network: bool,
     /// Processes; threads may always be.
     pub fork: bool,
@@ -186,11 +187,16 @@ fn program(filter: &Filter, architecture: u32) -> Vec<sock_filter> {
         ));
     }
     if !filter.network {
-        code.extend(unless(
-            libc::SYS_socket,
-            Test::Is(libc::AF_UNIX as u32),
-            libc::EAFNOSUPPORT,
-        ));
+        code.extend([
+            jump(JUMP_EQUAL, word(libc::SYS_socket), 0, 7),
+            load(ARGUMENT_AT),
+            jump(JUMP_EQUAL, libc::AF_UNIX as u32, 4, 0),
+            jump(JUMP_EQUAL, libc::AF_NETLINK as u32, 0, 2),
+            load(THIRD_ARGUMENT_AT),
+            jump(JUMP_EQUAL, libc::NETLINK_KOBJECT_UEVENT as u32, 1, 0),
+            fail(libc::EAFNOSUPPORT),
+            load(NUMBER_AT),
+        ]);
     }
     code.push(answer(libc::SECCOMP_RET_ALLOW));
     code
@@ -207,10 +213,11 @@ fn unless(number: c_long, test: Test, error: libc::c_int) -> [sock_filter; 5] {
     [number, load(ARGUMENT_AT), test, fail(error), load(NUMBER_AT)]
 }
 
-// Where things are in struct seccomp_data (linux/seccomp.h); of an argument, the lower half.
+// Where things are in struct seccomp_data (linux/seccomp.h); of an argument, the first unless said, the lower half.
 const NUMBER_AT: u32 = 0;
 const ARCHITECTURE_AT: u32 = 4;
 const ARGUMENT_AT: u32 = 16;
+const THIRD_ARGUMENT_AT: u32 = 32;
 
 // Instructions (linux/filter.h): classes and modes, joined.
 const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
@@ -266,7 +273,7 @@ mod tests {
     const THREAD: u32 = (libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u32;
 
     /// What the kernel would answer.
-    fn run(filter: &Filter, architecture: u32, number: c_long, argument: u32) -> u32 {
+    fn run(filter: &Filter, architecture: u32, number: c_long, argument: u32, third: u32) -> u32 {
         let program = program(filter, HERE);
         let (mut at, mut word_here) = (0, 0);
         loop {
@@ -277,6 +284,7 @@ mod tests {
                         NUMBER_AT => word(number),
                         ARCHITECTURE_AT => architecture,
                         ARGUMENT_AT => argument,
+                        THIRD_ARGUMENT_AT => third,
                         _ => panic!("loads from {k}"),
                     };
                     at += 1;
@@ -293,7 +301,7 @@ mod tests {
     }
 
     fn ask(filter: &Filter, number: c_long, argument: u32) -> u32 {
-        run(filter, HERE, number, argument)
+        run(filter, HERE, number, argument, 0)
     }
 
     fn error(number: libc::c_int) -> u32 {
@@ -331,7 +339,7 @@ mod tests {
     #[test]
     fn calls_under_other_numbers_end_the_process_or_are_unknown() {
         assert_eq!(
-            run(&OPEN, 0x4000_0003, libc::SYS_read, 0),
+            run(&OPEN, 0x4000_0003, libc::SYS_read, 0, 0),
             libc::SECCOMP_RET_KILL_PROCESS
         );
         if cfg!(target_arch = "x86_64") {
@@ -371,6 +379,24 @@ mod tests {
             assert_eq!(ask(&CLOSED, libc::SYS_socket, family as u32), expected);
             assert_eq!(ask(&OPEN, libc::SYS_socket, family as u32), ALLOW);
         }
+        let netlink = |protocol: libc::c_int| {
+            let family = libc::AF_NETLINK as u32;
+            run(&CLOSED, HERE, libc::SYS_socket, family, protocol as u32)
+        };
+        for protocol in 0..32 {
+            let expected = if protocol == libc::NETLINK_KOBJECT_UEVENT {
+                ALLOW
+            } else {
+                error(libc::EAFNOSUPPORT)
+            };
+            assert_eq!(netlink(protocol), expected);
+        }
+        let internet = libc::AF_INET as u32;
+        let protocol = libc::NETLINK_KOBJECT_UEVENT as u32;
+        assert_eq!(
+            run(&CLOSED, HERE, libc::SYS_socket, internet, protocol),
+            error(libc::EAFNOSUPPORT)
+        );
     }
 
     #[test]
