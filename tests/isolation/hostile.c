@@ -3,6 +3,8 @@
  * It has one slot (0) with a token "hostile". C_SeedRandom takes a word and arguments as text, tries it, and answers CKR_OK if it could be
  * done, else 0x80000000 and the errno:
  *   read PATH, write PATH     open a file, which is made for writing
+ *   check PATH                ask whether it could be opened for both
+ *   user NUMBER               whether it is this user (else EPERM)
  *   connect PORT              to 127.0.0.1
  *   unix PATH                 connect to a unix socket
  *   socket FAMILY             make a socket
@@ -254,6 +256,7 @@ static int attempt(const char *words)
     if (IS("read")) return done(open(argument, O_RDONLY | O_CLOEXEC));
     if (IS("check")) return done(access(argument, R_OK | W_OK));
     if (IS("write")) return done(open(argument, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+    if (IS("user")) return geteuid() == (uid_t)number ? 0 : (errno = EPERM, -1);
     if (IS("connect")) return reach_port(number);
     if (IS("unix")) return reach_path(argument);
     if (IS("socket")) return done(socket(number, SOCK_RAW | SOCK_CLOEXEC, 0));

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -53,6 +55,23 @@ def check_that_hosts_are_refused(daemon, reason: str) -> None:
     until(lambda: daemon.events("module output"), "the host says why")
     assert reason in daemon.events("module output")[0]["text"]
     assert {each["backend"] for each in daemon.events("module host can't be started")} == {"hostile"}
+
+
+def test_what_takes_the_place_of_p11_kit_leaves_a_module_the_network_and_its_user(home, module):
+    native = home / "native"
+    command = [sys.executable, "-m", "keyway.cli", "p11-kit-server", "-f", "-n", home / "p11-kit", "--native", native]
+    server = subprocess.Popen([*command, module], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert server.stdout.readline()  # It listens.
+        with socket.create_server(("127.0.0.1", 0)) as listener, RawClient(native) as client:
+            client.initialize()
+            open_session(client, 0)
+            for words in (f"connect {listener.getsockname()[1]}", f"user {os.geteuid()}"):
+                client.good("C_SeedRandom", words.encode(), target=1)
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 @needs_landlock

@@ -13,7 +13,7 @@ import click
 
 from keyway.address import AddressError, Unix, parse
 from keyway.cli.p11kit_modules import ConfiguredModule, configured_modules, find_module
-from keyway.config import BackendOptions, Config, ListenerOptions, LogOptions
+from keyway.config import BackendOptions, Config, ListenerOptions, LogOptions, SandboxOptions
 from keyway.config.rules import completed
 from keyway.observe.log import event
 
@@ -132,7 +132,7 @@ def config_of(what: Served, listeners: Mapping[str, ListenerOptions], *, native:
         Config(
             listen=None,
             listeners=MappingProxyType(shown),
-            backends=MappingProxyType(dict(what.backends)),
+            backends=MappingProxyType({name: _as_with_p11_kit(each) for name, each in what.backends.items()}),
             log=LogOptions(level=level),
         )
     )
@@ -141,6 +141,13 @@ def config_of(what: Served, listeners: Mapping[str, ListenerOptions], *, native:
 def host_environment() -> dict[str, str]:
     """Return what module hosts and commands inherit: all of it, since it is where modules are told where their configuration is."""
     return {name: value for name, value in os.environ.items() if name not in _OURS}
+
+
+def _as_with_p11_kit(backend: BackendOptions) -> BackendOptions:
+    """Leave a module the network and its user, which it has in a process of p11-kit: there is no file to say so in."""
+    if backend.module is None:
+        return backend
+    return replace(backend, sandbox=SandboxOptions(network=True, user="root" if os.geteuid() == 0 else ""))
 
 
 def _of_file(name: str, spares: int, init_string: str = "") -> BackendOptions:
