@@ -23,7 +23,7 @@ use zeroize::Zeroize;
 
 /// Vendor modules expect the stack of a main thread, in bytes.
 const STACK: usize = 8 << 20;
-/// Buffers that have grown beyond this are given back, in bytes.
+/// Buffers that have grown beyond this are given back, in bytes. What is a little above is cut and grows again where it is, without a page fault.
 const KEPT: usize = 1 << 20;
 
 /// Bodies of replies from this length on are put into shared memory, in bytes.
@@ -196,6 +196,10 @@ impl Server {
             let told = returned(head.length);
             head.flags |= flag::SHARED;
             head.length = told.len() as u32;
+            if carries_secrets(header) {
+                // Once the buffer is shorter nobody sees what is behind its end.
+                reply.as_mut_slice().zeroize();
+            }
             reply.clear();
             reply.extend_from_slice(&head.encode());
             reply.extend_from_slice(&told);
