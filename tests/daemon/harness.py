@@ -25,6 +25,12 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE)
         time.sleep(0.01)
 
 
+def freeze(pid: int) -> None:
+    """Stop a process, and wait until it stands: the signal goes to one of its threads, and on a busy machine others may run for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(_state(task) in "TZ" for task in Path(f"/proc/{pid}/task").iterdir()), f"{pid} stands still")
+
+
 class RunningDaemon:
     """A daemon process with its configuration, socket and log in a directory of its own."""
 
@@ -130,6 +136,13 @@ def backend(name: str, module: Path, **options: object) -> str:
     """Return a [backend] section. Options are TOML."""
     lines = [f"{key} = {value}" for key, value in options.items()]
     return "\n".join([f"[backend.{name}]", f'module = "{module}"', *lines, ""])
+
+
+def _state(task: Path) -> str:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
 
 
 def _children(pid: int) -> set[int]:

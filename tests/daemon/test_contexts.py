@@ -4,7 +4,7 @@ import os
 import signal
 from functools import partial
 
-from tests.daemon.harness import softhsm, until
+from tests.daemon.harness import freeze, softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import generate_rsa, login, make, open_session, slot_of, slots
 
@@ -51,7 +51,7 @@ def test_a_killed_host_costs_only_its_client(daemon):
         open_session(client, slot, 2)
         login(client, 1)
         host = host_of(daemon)
-        os.kill(host, signal.SIGSTOP)  # So that the call is surely not over.
+        freeze(host)  # So that the call is surely not over.
         id_ = generate_rsa(client, 1)
         until(lambda: sum(context["in_flight"] for context in daemon.contexts()), "the call is under way")
         os.kill(host, signal.SIGKILL)
@@ -131,7 +131,7 @@ def test_a_client_that_vanishes_in_a_call_has_its_host_killed(start, home):
     client = RawClient(daemon.socket)
     client.initialize()
     host = host_of(daemon)
-    os.kill(host, signal.SIGSTOP)
+    freeze(host)
     client.send_call("C_GetInfo", True)
     client.socket.close()
     until(lambda: host not in daemon.hosts(), "the hung host is killed")
@@ -144,7 +144,7 @@ def test_a_hung_call_is_ended_by_call_timeout(start, home):
         for each in (client, bystander):
             each.initialize()
             open_session(each, slot_of(each, "demo"))
-        os.kill(host_of(daemon, 0), signal.SIGSTOP)
+        freeze(host_of(daemon, 0))
         assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_ERROR
         client.good("C_GetInfo", True)
         bystander.good("C_GetSessionInfo", True, target=1)
@@ -156,7 +156,7 @@ def test_a_call_that_needs_no_session_is_made_again_on_the_next_host(daemon):
         client.initialize()
         slot = slot_of(client, "demo")
         host = host_of(daemon)
-        os.kill(host, signal.SIGSTOP)
+        freeze(host)
         client.send_call("C_GetInfo", True)
         client.send_call("C_OpenSession", 4, 1, target=slot)
         client.send_call("C_InitToken", b"", None, target=slot)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from tests.daemon.conftest import starting
-from tests.daemon.harness import RunningDaemon, softhsm, until
+from tests.daemon.harness import RunningDaemon, freeze, softhsm, until
 from tests.daemon.pool import tokens
 from tests.daemon.pool.app import App
 from tests.daemon.raw import RawClient
@@ -190,7 +190,7 @@ def test_more_at_a_time_than_there_are_parts_and_a_client_that_reads_late(served
 
 
 def test_a_host_that_is_killed_with_a_body(served, client):
-    os.kill(host(served), signal.SIGSTOP)
+    freeze(host(served))
     client.send_call("C_DigestInit", SHA256, target=1)
     id_ = client.send_call("C_Digest", data_of(PART), Room(32, True), target=1)
     until(lambda: newest(served)["in_flight"] == 2, "the daemon has passed it on")
@@ -217,7 +217,7 @@ def test_somebody_begins_to_watch_while_a_reply_is_waited_for(served, client):
     data = data_of(PART // 2)
     client.good("C_EncryptInit", ECB, key, target=1)
     pid = host(served)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     client.send_call("C_Encrypt", data, Room(len(data), True), target=1)
     until(lambda: newest(served)["in_flight"], "the daemon has passed it on")
     with Tracer(served.socket) as tracer:
@@ -251,7 +251,7 @@ def test_an_id_that_is_used_twice_ends_the_connection(served, client):
     _, body = encode_request(call, (data_of(LARGE), Room(32, True)))
     frame = HEADER.pack(len(body), call.number, 0, 900, 1, 0) + body
     pid = host(served)
-    os.kill(pid, signal.SIGSTOP)  # So that the first is not answered before the second comes.
+    freeze(pid)  # So that the first is not answered before the second comes.
     client.socket.sendall(frame + frame)
     assert client.is_closed()
     os.kill(pid, signal.SIGCONT)

@@ -9,7 +9,7 @@ import subprocess
 from contextlib import contextmanager, suppress
 from functools import partial
 
-from tests.daemon.harness import KEYWAY, softhsm, until
+from tests.daemon.harness import KEYWAY, freeze, softhsm, until
 from tests.daemon.raw import RawClient
 from tests.daemon.test_contexts import host_of
 from tests.daemon.tokens import PIN, generate_rsa, login, make, open_session, slot_of
@@ -265,7 +265,7 @@ def test_a_call_that_takes_long_is_shown_before_it_returns(start, home):
         session = open_session(client, slot_of(client, "demo"))
         host = host_of(daemon)
         tracer.until("C_OpenSession")
-        os.kill(host, signal.SIGSTOP)
+        freeze(host)
         client.send_call("C_GenerateRandom", Fill(True, 4), target=session)
         (waits,) = tracer.until("C_GenerateRandom")
         assert waits["rv"] is None
@@ -280,7 +280,7 @@ def test_a_call_that_was_under_way_before_is_shown(daemon):
         client.initialize()
         session = open_session(client, slot_of(client, "demo"))
         host = host_of(daemon)
-        os.kill(host, signal.SIGSTOP)
+        freeze(host)
         client.send_call("C_GenerateRandom", Fill(True, 4), target=session)
         until(lambda: sum(each["in_flight"] for each in daemon.contexts()), "the call is under way")
         with Tracer(daemon.socket) as tracer:
@@ -299,7 +299,7 @@ def test_calls_of_a_client_that_goes_are_shown(daemon):
             login(client, session)
             tracer.until("C_Login")
             host = host_of(daemon)
-            os.kill(host, signal.SIGSTOP)
+            freeze(host)
             generate_rsa(client, session)
             until(lambda: sum(each["in_flight"] for each in daemon.contexts()), "the call is under way")
         os.kill(host, signal.SIGKILL)
