@@ -27,6 +27,7 @@ class Part:
         view: The memory.
         offset: Where it is in the segment, in bytes.
         room: Its length in bytes.
+        segment: Where it is to be given back; None while nobody has it.
         sent: Sees that the reply's body has been sent.
     """
 
@@ -34,6 +35,8 @@ class Part:
         self.view: Final = view
         self.offset: Final = offset
         self.room: Final = len(view)
+        # Not while it is free: the memory goes with the last that refers to it, without a search for circles.
+        self.segment: Segment | None = None
         self.sent: weakref.ref[ctypes.Array[ctypes.c_char]] | None = None
 
 
@@ -95,10 +98,15 @@ class Segment:
         Args:
             size: Length of the body in bytes.
         """
-        return self._free.pop() if self._free and size <= self._room else None
+        if not self._free or size > self._room:
+            return None
+        part = self._free.pop()
+        part.segment = self
+        return part
 
     def give_back(self, part: Part) -> None:
         """Say that a part is not used any more."""
+        part.segment = None
         if self._map is not None:
             self._free.append(part)
 

@@ -98,10 +98,10 @@ class ClientConnection(Connection):
             frame: Its header.
             part: Where the body is.
         """
-        if self._bound.get(frame[4]) is link and frame[1] in self.service.plain:
+        if self._bound.get(frame[4]) is link and frame[1] in self.service.plain and link.loans.can_lend(part):
             self._lend(link, frame, part)
             return
-        # The host has gone meanwhile, or somebody watches now.
+        # The host has gone meanwhile, or is another one, or somebody watches now.
         data = HEADER.pack(*frame) + part.view[: frame[0]]
         link.loans.drop(part)
         self._frames(data)

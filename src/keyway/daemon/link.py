@@ -118,7 +118,7 @@ class Link(asyncio.Protocol):
         self.ending = False
         self.answered = Answered()
         self.closes: dict[int, asyncio.Future[None]] = {}
-        self.loans = Loans(host.segment)
+        self.loans = Loans(host)
         self._owner = owner
         self._own: dict[int, asyncio.Future[tuple[int, bytes]]] = {}
         self._next_id = OWN_IDS

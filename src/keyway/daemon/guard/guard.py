@@ -29,6 +29,7 @@ from keyway.daemon.guard.judge import NAMING, REMEMBERED, Unknown, asked, is_sim
 from keyway.daemon.guard.looking import Told, facts_of, find, list_mechanisms, seen_mechanism
 from keyway.daemon.guard.pins import Leave, is_last_try, judgement, with_flags, with_pin
 from keyway.daemon.link import OWN_IDS, Frame, LinkLost
+from keyway.daemon.loans import whole
 from keyway.observe.log import event
 from keyway.wire.ahead import NEWS, READ_AHEAD
 from keyway.wire.codec import decode_reply, decode_request, encode_request
@@ -110,7 +111,7 @@ class Guard(asyncio.Protocol):
         """
         self._far = stream.transport
         self._send = stream.transport.write
-        self._segment = stream.segment
+        self._stream = stream
         self._reaches = reaches
         self._identity = identity
         self._attempts = attempts
@@ -141,8 +142,9 @@ class Guard(asyncio.Protocol):
             frame: Frame = _UNPACK(data, at)
             stop = at + HEADER_SIZE + frame[0]
             if self._work is not None:
-                self._waiting.append((frame, data[at:stop]))
-                self._waiting_size += stop - at
+                waiting = whole(frame, data[at:stop], self._stream.segment)
+                self._waiting.append(waiting)
+                self._waiting_size += len(waiting[1])
                 passes = False
             else:
                 passes = self._decide(frame, data if at == 0 and stop == end else data[at:stop])
@@ -188,18 +190,19 @@ class Guard(asyncio.Protocol):
 
     def _decide_shared(self, frame: Frame, data: bytes) -> bool:
         """Tell whether a request passes whose body is in shared memory. One that has to wait goes through the socket then."""
-        assert self._segment is not None
-        body = self._segment.view(*place_of(data[HEADER_SIZE:]))
+        segment = self._stream.segment
+        assert segment is not None
+        body = segment.view(*place_of(data[HEADER_SIZE:]))
         flags = frame[2] & ~Flags.SHARED
-        whole: Frame = (len(body), frame[1], flags, *frame[3:])
         session = self._sessions.get(frame[4])
-        begin = HEADER.pack(*whole) + body[: _BEGIN.stop - _BEGIN.start]
+        head: Frame = (len(body), frame[1], flags, *frame[3:])
+        begin = HEADER.pack(*head) + body[: _BEGIN.stop - _BEGIN.start]
         # What is remembered does not depend on more of it.
         if session is not None and session.reach.was_allowed(
             (frame[1], flags, frame[5], begin[_BEGIN]), self._loop.time()
         ):
-            return self._passes(whole, begin, session.reach)
-        return self._decide(whole, HEADER.pack(*whole) + body)
+            return self._passes(head, begin, session.reach)
+        return self._decide(*whole(frame, data, segment))
 
     def _passes(self, frame: Frame, data: bytes, reach: Reach | None) -> bool:
         """Tell whether a request that is allowed may be made now, or nobody could record it."""

@@ -171,7 +171,7 @@ class Lane(asyncio.Protocol):
         self.preparing = asyncio.Lock()
         """Held while a login or a listing is under way, so that there is one at a time."""
         self.write = host.transport.write
-        self._loans = Loans(host.segment)
+        self._loans = Loans(host)
         self._owner = owner
         self._next_id = OWN_IDS
         self._rest = bytearray()

@@ -1,7 +1,7 @@
 """One context at a token with views: answers its native frames until a PIN has chosen a view, and then passes them on.
 
-What passes on is not read but for its header. What takes time (a login, a session there, the end of the choice) holds all that comes behind it,
-so the order of a client's calls stays.
+What passes on is not read but for its header; a large body is in memory that is shared with the host of the token that was chosen. What takes time
+(a login, a session there, the end of the choice) holds all that comes behind it, so the order of a client's calls stays.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from keyway.cryptoki import CALLS, RV, Numbers, ObjectsRoom, call_named
 from keyway.daemon.backend import BackendError
 from keyway.daemon.link import LinkLost
+from keyway.daemon.loans import whole
 from keyway.daemon.views import works
 from keyway.daemon.views.answers import Reply, arguments, told
 from keyway.daemon.views.far import Far
@@ -27,6 +28,7 @@ from keyway.wire.errors import WireError
 from keyway.wire.header import HEADER, HEADER_SIZE, Flags
 
 if TYPE_CHECKING:
+    from keyway.backend.segment import Segment
     from keyway.backend.stream import Stream
     from keyway.daemon.link import Caller, Frame
     from keyway.daemon.views.home import ViewsHome
@@ -116,16 +118,22 @@ class ViewsContext:
                 if start < at and self.far is not None:
                     self.far.write(data[start:at])
                 start = stop
+                # When it is worked on the memory may be gone, and with it the host that has it.
+                frame, request = whole(frame, data[at:stop], self._segment)
                 if self._work is not None:
-                    self._waiting.append(data[at:stop])
-                    self._waiting_size += stop - at
+                    self._waiting.append(request)
+                    self._waiting_size += len(request)
                 else:
-                    self._take(frame, data[at:stop])
+                    self._take(frame, request)
             at = stop
         if start < end and self.far is not None:
             self.far.write(data if start == 0 else data[start:])
         if self._waiting_size > MOST_WAITING:
             self._transport.set_busy("queue", True)
+
+    @property
+    def _segment(self) -> Segment | None:
+        return None if self.far is None else self.far.host.segment
 
     def _take(self, frame: Frame, data: bytes) -> None:
         """Answer a request, or do what it takes to answer it."""
@@ -265,6 +273,7 @@ class ViewsContext:
         self.sessions.chose(lead.name)
         if self.link is not None:
             self.link.answered = far.answered
+            self.link.host.segment = self._segment
         self._tell(lead.name)
         if self._transport.is_paused:
             far.host.transport.pause_reading()
@@ -275,6 +284,7 @@ class ViewsContext:
         self.sessions.left()
         if self.link is not None:
             self.link.answered = Answered()
+            self.link.host.segment = None
         self._tell("")
         if far is not None and self._transport.is_paused:
             far.host.transport.resume_reading()  # Nobody else will, and its last answers are waited for.
@@ -296,6 +306,8 @@ class ViewsContext:
         if far is not self.far or self.is_closed:
             return
         assert self.lead is not None
+        if self.link is not None:
+            self.link.host.segment = None
         self.lead.home.crashes += 1
         event(
             logging.ERROR,
