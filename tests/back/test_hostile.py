@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 from tests.back.relay import Relay
 from tests.back.remotes import section
-from tests.daemon.harness import until
+from tests.daemon.harness import freeze, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import PIN, label_of, slots
 
@@ -278,7 +278,7 @@ def test_a_far_end_that_reads_nothing_stops_its_client_only(start, good, far):
         client.good("C_OpenSession", c.CKF_SERIAL_SESSION, 1, target=DEMO)
         client.good("C_DigestInit", Mechanism(c.CKM_SHA256), target=1)
         (worker,) = (context["hosts"]["far"] for context in daemon.contexts())
-        os.kill(worker, signal.SIGSTOP)
+        freeze(worker)
         before = daemon.memory()
         count = 600
         sender = threading.Thread(
@@ -301,7 +301,7 @@ def test_calls_that_wait_for_an_init_that_hangs_are_bounded(start, good, far):
         client.initialize()
         client.good("C_OpenSession", c.CKF_SERIAL_SESSION, 1, target=DEMO)
         (worker,) = (context["hosts"]["far"] for context in daemon.contexts())
-        os.kill(worker, signal.SIGSTOP)
+        freeze(worker)
         before = daemon.memory()
         digest = call_named("C_Digest")
         init, data = (Mechanism(c.CKM_SHA256),), (b"abc", Room(32, True))

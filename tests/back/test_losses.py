@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.back.remotes import KINDS, section
-from tests.daemon.harness import KEYWAY, until
+from tests.daemon.harness import KEYWAY, freeze, until
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import login, open_session, slot_of, slots
 
@@ -28,7 +28,7 @@ def test_a_far_end_that_dies_in_a_call(reached):
     far, daemon, client = reached
     slot = slot_of(client, "demo")
     worker = far.worker(daemon)
-    os.kill(worker, signal.SIGSTOP)
+    freeze(worker)
     client.send_call("C_GetSessionInfo", True, target=1)
     until(lambda: daemon.contexts()[0]["in_flight"], "the call is under way")
     os.kill(worker, signal.SIGKILL)
@@ -51,7 +51,7 @@ def test_calls_that_can_be_repeated_are(reached):
     far, daemon, client = reached
     slot = slot_of(client, "demo")
     worker = far.worker(daemon)
-    os.kill(worker, signal.SIGSTOP)
+    freeze(worker)
     client.send_call("C_GetSlotInfo", True, target=slot)
     until(lambda: daemon.contexts()[0]["in_flight"], "the call is under way")
     os.kill(worker, signal.SIGKILL)
@@ -66,7 +66,7 @@ def test_a_far_end_that_hangs_in_a_call(start, far):
         slot = slot_of(client, "demo")
         open_session(client, slot)
         worker = far.worker(daemon)
-        os.kill(worker, signal.SIGSTOP)
+        freeze(worker)
         assert client.call("C_GetSessionInfo", True, target=1)[0] == RV.CKR_DEVICE_ERROR
         os.kill(worker, signal.SIGKILL)
         open_session(client, slot, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.daemon.harness import RunningDaemon, softhsm
+from tests.daemon.harness import RunningDaemon, softhsm, until
 from tests.daemon.tokens import PIN, make
 
 LOG = '[log]\nformat = "json"\nlevel = "debug"\n'
@@ -34,7 +34,8 @@ def starting(home: Path) -> Iterator[Callable[..., RunningDaemon]]:
             hosts = daemon.hosts()
             assert daemon.stop() == 0
             assert not daemon.socket.exists()
-            assert not [pid for pid in hosts if Path(f"/proc/{pid}").exists()]
+            # A process that a command had started is init's when that is gone, and there until init looks.
+            until(lambda: not [pid for pid in hosts if Path(f"/proc/{pid}").exists()], "no process is left")  # noqa: B023
         assert daemon.events("internal error") == []
         assert "Traceback" not in daemon.log()
         assert PIN not in daemon.log()

@@ -28,7 +28,15 @@ def until(condition: Callable[[], object], what: str, seconds: float = DEADLINE)
 def freeze(pid: int) -> None:
     """Stop a process, and wait until it stands: the signal goes to one of its threads, and on a busy machine others may run for a while."""
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: all(_state(task) in "TZ" for task in Path(f"/proc/{pid}/task").iterdir()), f"{pid} stands still")
+    until(lambda: stands_still(pid), f"{pid} stands still")
+
+
+def stands_still(pid: int) -> bool:
+    """Tell whether no thread of a process runs: it is stopped, or gone."""
+    try:
+        return all(_state(task) in "TZ" for task in Path(f"/proc/{pid}/task").iterdir())
+    except FileNotFoundError:
+        return True
 
 
 class RunningDaemon:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from tests.chaos.storm import PATIENCE, Application
-from tests.daemon.harness import KEYWAY, until
+from tests.daemon.harness import KEYWAY, freeze, until
 from tests.daemon.pool.app import App
 from tests.module_transport.relay import Relay
 
@@ -86,7 +86,7 @@ def test_a_gateway_that_ends(gateways, number):
 def test_a_gateway_that_is_stopped_is_waited_for(gateways):
     first, second = gateways
     with application(unix(first), unix(second)) as running:
-        first.process.send_signal(signal.SIGSTOP)
+        freeze(first.process.pid)
         try:
             running.look()
         finally:
@@ -100,7 +100,7 @@ def test_a_gateway_that_is_stopped_is_waited_for(gateways):
 def test_a_gateway_that_is_stopped_and_killed_then(gateways):
     first, second = gateways
     with application(unix(first), unix(second)) as running:
-        first.process.send_signal(signal.SIGSTOP)
+        freeze(first.process.pid)
         end(first)
         goes_on(running)
         assert is_used(second)
@@ -112,7 +112,7 @@ def test_a_gateway_that_is_stopped_for_good(gateways, monkeypatch):
     monkeypatch.setenv("KEYWAY_SILENCE", SILENCE)
     first, second = gateways
     with application(unix(first), unix(second)) as running:
-        first.process.send_signal(signal.SIGSTOP)
+        freeze(first.process.pid)
         try:
             goes_on(running)
         finally:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, flock
 from pathlib import Path
 
-from tests.daemon.harness import RunningDaemon, until
+from tests.daemon.harness import RunningDaemon, stands_still, until
 from tests.daemon.pool.tokens import LABEL, configuration, original
 
 from keyway.config.locate import softhsm_module
@@ -145,7 +145,9 @@ class Member:
 
     def freeze(self) -> None:
         """Stop all of its processes, but none that is writing the token; `behaves` kills them."""
-        self._frozen |= self._signal(signal.SIGSTOP)
+        stopped = self._signal(signal.SIGSTOP)
+        self._frozen |= stopped
+        until(lambda: all(map(stands_still, stopped)), "they stand still")
 
     def _signal(self, number: int, which: set[int] | None = None) -> set[int]:
         with self.at_rest():
