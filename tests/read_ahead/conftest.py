@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 from tests.daemon.conftest import home, start
-from tests.daemon.harness import softhsm
-from tests.daemon.tokens import PIN, make
+from tests.daemon.pool import tokens
+from tests.daemon.pool.conftest import member, passthrough
+from tests.daemon.tokens import PIN
 from tests.read_ahead.cryptoki import Module, number
 
 from keyway.config.locate import module_library, softhsm_module
@@ -21,14 +22,28 @@ from keyway.cryptoki.constants import (
     CKO_SECRET_KEY,
 )
 
-__all__ = ["home", "secret_key", "start"]
+__all__ = ["home", "member", "passthrough", "secret_key", "start"]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """Where the token is that all are copies of: one without objects."""
+    home = tmp_path_factory.mktemp("made")
+    tokens.original(home, "")
+    return home
 
 
 @pytest.fixture
-def daemon(start, home):
-    """A daemon over one SoftHSM with a token called demo."""
-    daemon = start(softhsm(home))
-    make(daemon, "demo")
+def token(member):
+    """A SoftHSM whose calls can be held. It gets them one by one: what it shows of an object depends on calls that have returned."""
+    return member("softhsm", alone="1")
+
+
+@pytest.fixture
+def daemon(start, token):
+    """A daemon over that token."""
+    daemon = start(token.section)
+    token.at(daemon)
     return daemon
 
 

@@ -93,11 +93,14 @@ def test_what_another_application_destroys(keyway, keys, other):
     assert show(keyway, keys[3])[1] == ids[3]
 
 
-def test_a_change_under_way_when_reading_begins(keyway, keys, other):
-    """The call is in flight before anybody reads ahead, and seen all the same."""
+def test_a_change_under_way_when_reading_begins(keyway, keys, other, token):
+    """The call is in flight before anybody reads ahead, and what was read ahead meanwhile is not given once it has returned."""
     theirs = its_handle(other, id_of(keyway, keys[2]))
+    token.does_once("C_SetAttributeValue", "hang")
     request = other.send_call("C_SetAttributeValue", theirs, (Attribute(CKA_LABEL, b"renamed"),), target=1)
+    until(lambda: token.was_told("C_SetAttributeValue"), "the change is under way")
     walk(keyway, keys, 2)
+    token.behaves("C_SetAttributeValue")
     reply = other.receive()
     assert (reply.header.id, reply.header.rv) == (request, 0)
     assert keyway.find() == (0, [keys[2]])

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.daemon.tokens import PIN
+from tests.daemon.pool.tokens import LABEL, PIN
 from tests.read_ahead.conftest import secret_key
 
 from keyway.config.locate import module_library, softhsm_module
@@ -13,8 +13,8 @@ STOCK = 2_089
 """Round trips of the same listing with p11-kit's own client and server."""
 PAIRS = 50
 
-PKCS11_TOOL = ("pkcs11-tool", "--module", "MODULE", "--token-label", "demo", "--login", "--pin", PIN, "--list-objects")
-P11TOOL = ("p11tool", "--provider", "MODULE", "--login", "--set-pin", PIN, "--list-all", "pkcs11:token=demo")
+PKCS11_TOOL = ("pkcs11-tool", "--module", "MODULE", "--token-label", LABEL, "--login", "--pin", PIN, "--list-objects")
+P11TOOL = ("p11tool", "--provider", "MODULE", "--login", "--set-pin", PIN, "--list-all", f"pkcs11:token={LABEL}")
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def run(environment):
 
 
 def test_a_hundred_keys_take_a_fifth_of_the_round_trips(load, environment, run, trips):
-    environment |= {"KEYWAY_PIN": PIN, "KEYWAY_TOKEN": "demo"}
+    environment |= {"KEYWAY_PIN": PIN, "KEYWAY_TOKEN": LABEL}
     prepare = [load, "-n", str(2 * PAIRS), softhsm_module(), "prepare-listing"]
     subprocess.run(prepare, env=environment, check=True, stdout=subprocess.DEVNULL)
     expected = run(PKCS11_TOOL, softhsm_module())

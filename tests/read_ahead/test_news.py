@@ -8,7 +8,7 @@ import signal
 import pytest
 from tests.daemon.harness import RunningDaemon, softhsm, until
 from tests.daemon.raw import RawClient
-from tests.daemon.tokens import generate_rsa, login, make, open_session, slots
+from tests.daemon.tokens import login, make, open_session, slots
 from tests.front.client import MessageClient
 from tests.front.conftest import listener
 from tests.read_ahead.conftest import secret_key
@@ -236,22 +236,30 @@ class TestNews:
             assert was_told(reader)
             assert not was_told(changer)
 
-    def test_a_change_that_was_under_way(self, two):
+    def test_a_change_that_was_under_way(self, two, token):
         reader, changer = two
         key = create(reader)
-        generate_rsa(changer, 1, bits=4096)
+        token.does_once("C_DestroyObject", "hang")
+        changer.send_call("C_DestroyObject", create(changer), target=1)
+        until(lambda: token.was_told("C_DestroyObject"), "the change is under way")
         read_ahead(reader, [key], LABEL)
         assert not was_told(reader)
+        token.behaves("C_DestroyObject")
         assert changer.receive().header.rv == 0
         assert was_told(reader)
 
-    def test_a_change_whose_host_ends(self, two, daemon):
+    def test_a_change_whose_host_ends(self, two, daemon, token):
         reader, _ = two
         read_ahead(reader, [create(reader)], LABEL)
         before = host_processes(daemon)
         with RawClient(daemon.socket) as changer:
             begin(changer)
-            generate_rsa(changer, 1, bits=4096)
+            theirs = create(changer)
+            assert was_told(reader)
+            token.does_once("C_DestroyObject", "hang")
+            changer.send_call("C_DestroyObject", theirs, target=1)
+            until(lambda: token.was_told("C_DestroyObject"), "the change is under way")
+            assert not was_told(reader)
             (host,) = host_processes(daemon) - before
             os.kill(host, signal.SIGKILL)
             assert changer.receive().header.rv == RV.CKR_DEVICE_ERROR

@@ -34,7 +34,7 @@ class Member:
             made: Where the token is that this is a copy of.
             name: The backend's name.
             lines: Lines for SoftHSM's configuration.
-            options: Options of the backend, in TOML; `version` and `wrap` are for the module.
+            options: Options of the backend, in TOML; `version`, `wrap` and `alone` are for the module.
         """
         self.name = name
         self.uri = f"pkcs11:token={LABEL}?backend={name}"
@@ -50,6 +50,7 @@ class Member:
             "PASSTHROUGH_FOLDER": self.folder,
             "PASSTHROUGH_VERSION": options.pop("version", "2.40"),
             "PASSTHROUGH_WRAP": options.pop("wrap", ""),
+            "PASSTHROUGH_ALONE": options.pop("alone", ""),
         }
         told = ", ".join(f'{key} = "{value}"' for key, value in self.environment.items())
         settings = {"module": f'"{passthrough}"', "environment": f"{{ {told} }}", "spares": 0, **options}
