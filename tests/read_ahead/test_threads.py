@@ -13,15 +13,14 @@ from keyway.cryptoki.constants import CKA_CLASS, CKA_ID, CKA_KEY_TYPE, CKA_LABEL
 
 OBJECTS = 12
 CHANGES = 300
-CHANGERS = 2
 
 
 class Board:
     """What has been changed for certain: object by object the last number that a change has returned with."""
 
-    def __init__(self) -> None:
+    def __init__(self, changers: int) -> None:
         self.settled = dict.fromkeys(range(OBJECTS), 0)
-        self.busy = CHANGERS
+        self.busy = changers
         self.lists = 0
 
     def change(self, set_label, objects: range) -> None:
@@ -34,7 +33,10 @@ class Board:
             self.busy -= 1
 
     def read(self, module: Module) -> None:
-        while self.busy:
+        """List until nothing changes any more, and once more then."""
+        is_last = False
+        while not is_last:
+            is_last = not self.busy
             assert module.begin() == 0
             while True:
                 rv, found = module.find()
@@ -65,8 +67,10 @@ def beside(module: Module) -> Module:
 
 
 @pytest.mark.parametrize("readers", [1, 3])
-def test_nobody_sees_what_was_before(keyway, daemon, readers, trips):
-    board = Board()
+@pytest.mark.parametrize("changers", [("us",), ("others",), ("us", "others")], ids="-and-".join)
+def test_nobody_sees_what_was_before(keyway, daemon, readers, changers, trips):
+    """Whoever makes the changes: a context drops what it has read when it changes something itself, and when it is told that others have."""
+    board = Board(len(changers))
     own = {}
     for index in range(OBJECTS):
         own[index] = keyway.create(*secret_key("0", bytes([index])))
@@ -82,12 +86,14 @@ def test_nobody_sees_what_was_before(keyway, daemon, readers, trips):
         def by_others(index: int, label: bytes) -> None:
             client.good("C_SetAttributeValue", theirs[index], (Attribute(CKA_LABEL, label),), target=1)
 
-        half = OBJECTS // 2
+        change = {"us": by_us, "others": by_others}
+        share = OBJECTS // len(changers)
         sessions = [beside(keyway) for _ in range(readers)]
-        with ThreadPoolExecutor(readers + CHANGERS) as threads:
+        with ThreadPoolExecutor(readers + len(changers)) as threads:
             works = [threads.submit(board.read, module) for module in sessions]
-            works.append(threads.submit(board.change, by_us, range(half)))
-            works.append(threads.submit(board.change, by_others, range(half, OBJECTS)))
+            for number, who in enumerate(changers):
+                objects = range(number * share, (number + 1) * share)
+                works.append(threads.submit(board.change, change[who], objects))
         for work in works:
             work.result()
     keyway.stop()
