@@ -16,6 +16,7 @@ from tests.daemon.harness import DEADLINE, backend, softhsm, until
 from tests.daemon.pool.tokens import member, pool
 from tests.daemon.raw import RawClient
 from tests.daemon.tokens import make, open_session, slot_of, slots
+from tests.observe.receiver import receiving
 
 from keyway.address import Tcp
 from keyway.config import parse
@@ -121,6 +122,18 @@ class TestOfADaemon:
         assert a["calls"] >= 1
         assert a["seconds"] > 0
         assert b["member"] == "b"
+
+    def test_lost_spans(self, start, home):
+        with receiving() as receiver:
+            receiver.status = 403
+            daemon = start(softhsm(home) + METRICS + f'[traces]\nendpoint = "{receiver.url}"\n')
+            port = port_of(daemon)
+            assert metric(port, "keyway_spans_lost_total") == 0
+            with RawClient(daemon.socket) as client:
+                client.initialize()
+                client.good("C_Finalize")
+            until(lambda: metric(port, "keyway_spans_lost_total") == 3, "the context and its calls are lost")
+            assert metric(port, "keyway_spans_sent_total") == 0
 
     def test_calls_are_in_the_status(self, monitored):
         before = monitored.status()["backends"]["softhsm"]["calls"]

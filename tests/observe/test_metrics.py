@@ -49,6 +49,13 @@ def test_the_audit_log():
     assert value(found, "keyway_audit_failing") == 1
 
 
+def test_spans():
+    assert value(samples(status()), "keyway_spans_lost_total") is None
+    found = samples(status(traces={"sent": 40, "lost": 3, "waiting": 5}))
+    assert value(found, "keyway_spans_sent_total") == 40
+    assert value(found, "keyway_spans_lost_total") == 3
+
+
 def test_backends():
     counters = Counters()
     counters.answered["a"] = answered = Answered()

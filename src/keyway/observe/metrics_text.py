@@ -53,6 +53,11 @@ def _of_gateway(status: Mapping[str, Any]) -> Iterator[Metric]:
         )
         yield CounterMetricFamily("keyway_audit_dropped", "Records for which there was no room.", audit["dropped"])
         yield GaugeMetricFamily("keyway_audit_failing", "1 while the audit log can't be written.", bool(audit["error"]))
+    if (traces := status.get("traces")) is not None:
+        yield CounterMetricFamily("keyway_spans_sent", "Spans that the receiver has taken.", traces["sent"])
+        yield CounterMetricFamily(
+            "keyway_spans_lost", "Spans for which there was no room, or that the receiver did not take.", traces["lost"]
+        )
 
 
 def _of_backends(status: Mapping[str, Any], counters: Counters) -> Iterator[Metric]:
