@@ -23,8 +23,8 @@
  *   PASSTHROUGH_WRAP=gcm-own: the same, but the token changes the IV, and tells;
  *   PASSTHROUGH_VERSION=3.0: C_GetInterface gives a list with C_LoginUser (the name must be that of the type of user, in digits) and
  *   C_SessionCancel (of signing, digesting, searching),
- *   and with messages, by what SoftHSM has for one operation: signing with any of its mechanisms, whole or in parts, and encrypting whole ones under
- *   CKM_AES_GCM, with an IV that the token makes.
+ *   and with messages, by what SoftHSM has for one operation: signing and verifying with any of its mechanisms, whole or in parts, and encrypting and
+ *   decrypting whole ones under CKM_AES_GCM, with an IV that the token makes. One that is refused ends none of these operations.
  *
  * PASSTHROUGH_ALONE=1: the token gets one call at a time, from all threads of all processes. Left to itself, SoftHSM unlocks an object's file before it has
  * written it, and shares what it has read among threads that read it anew: for whoever looks just then the object is not there, or has no attributes.
@@ -54,7 +54,8 @@ struct mechanism_info { ulong least, most, flags; };
 enum {
     OK = 0x0, GENERAL_ERROR = 0x5, ARGUMENTS_BAD = 0x7, BUFFER_TOO_SMALL = 0x150, OPERATION_NOT_INITIALIZED = 0x91,
     SAVED_STATE_INVALID = 0x160, MECHANISM_INVALID = 0x70, MECHANISM_PARAM_INVALID = 0x71, WRAPPED_KEY_INVALID = 0x110, WRAPS = 0x60000,
-    SESSION_HANDLE_INVALID = 0xb3, SESSIONS = 256, ENCRYPTING = 0, SIGNING = 1,
+    SESSION_HANDLE_INVALID = 0xb3, AEAD_DECRYPT_FAILED = 0x42, SESSIONS = 256,
+    ENCRYPTING = 0, DECRYPTING = 1, SIGNING = 2, VERIFYING = 3,
     AES_GCM = 0x1087, AES_KEY_WRAP = 0x2109, AES_KEY_WRAP_PAD = 0x210a, SHA256 = 0x250, SHA256_RSA_PKCS = 0x40
 };
 
@@ -72,7 +73,9 @@ enum {
     F(57, C_DecryptVerifyUpdate) F(58, C_GenerateKey) F(59, C_GenerateKeyPair) F(60, C_WrapKey) F(61, C_UnwrapKey) F(62, C_DeriveKey) \
     F(63, C_SeedRandom) F(64, C_GenerateRandom) F(65, C_GetFunctionStatus) F(66, C_CancelFunction) F(67, C_WaitForSlotEvent) \
     F(70, C_LoginUser) F(71, C_SessionCancel) F(72, C_MessageEncryptInit) F(73, C_EncryptMessage) F(76, C_MessageEncryptFinal) \
-    F(82, C_MessageSignInit) F(83, C_SignMessage) F(84, C_SignMessageBegin) F(85, C_SignMessageNext) F(86, C_MessageSignFinal)
+    F(77, C_MessageDecryptInit) F(78, C_DecryptMessage) F(81, C_MessageDecryptFinal) \
+    F(82, C_MessageSignInit) F(83, C_SignMessage) F(84, C_SignMessageBegin) F(85, C_SignMessageNext) F(86, C_MessageSignFinal) \
+    F(87, C_MessageVerifyInit) F(88, C_VerifyMessage) F(89, C_VerifyMessageBegin) F(90, C_VerifyMessageNext) F(91, C_MessageVerifyFinal)
 
 enum {
 #define NUMBER(n, name) name##_ = n,
@@ -80,8 +83,8 @@ enum {
 };
 
 static struct list own, *real;
-/* The active message operations by session: that of encrypting, and that of signing. */
-static struct { struct mechanism mechanism; ulong key; int is_active; } messages[2][SESSIONS];
+/* The active message operations by what they do, and by session. */
+static struct { struct mechanism mechanism; ulong key; int is_active; } messages[4][SESSIONS];
 static int folder = -1;
 
 static void count(const char *name, ulong user)
@@ -262,6 +265,24 @@ static ulong sign_next(ulong session, ulong data, ulong length, ulong signature,
     return rv != OK || !room ? rv : real->at[C_SignFinal_](session, signature, (ulong)room, 0, 0, 0, 0, 0, 0);
 }
 
+static ulong begin_verifying(ulong session)
+{
+    if (!has_messages(VERIFYING, session)) return OPERATION_NOT_INITIALIZED;
+    return real->at[C_VerifyInit_](session, (ulong)&messages[VERIFYING][session].mechanism, messages[VERIFYING][session].key, 0, 0, 0, 0, 0, 0);
+}
+
+static ulong verify_message(ulong session, ulong data, ulong length, ulong signature, ulong signature_length)
+{
+    ulong rv = begin_verifying(session);
+    return rv != OK ? rv : real->at[C_Verify_](session, data, length, signature, signature_length, 0, 0, 0, 0);
+}
+
+static ulong verify_next(ulong session, ulong data, ulong length, ulong signature, ulong signature_length)
+{
+    ulong rv = real->at[C_VerifyUpdate_](session, data, length, 0, 0, 0, 0, 0, 0);
+    return rv != OK || !signature ? rv : real->at[C_VerifyFinal_](session, signature, signature_length, 0, 0, 0, 0, 0, 0);
+}
+
 static ulong encrypt_message(ulong session, struct gcm_message *told, ulong aad, ulong aad_length, ulong plain, ulong length, byte *out,
                              ulong *room)
 {
@@ -283,6 +304,26 @@ static ulong encrypt_message(ulong session, struct gcm_message *told, ulong aad,
     return rv;
 }
 
+static ulong decrypt_message(ulong session, const struct gcm_message *told, ulong aad, ulong aad_length, const byte *secret, ulong length, byte *out,
+                             ulong *room)
+{
+    if (!has_messages(DECRYPTING, session)) return OPERATION_NOT_INITIALIZED;
+    byte *whole = malloc(length + 16);
+    ulong rv = OK;
+    struct gcm gcm = {told->iv, told->iv_length, 8 * told->iv_length, (byte *)aad, aad_length, told->tag_bits};
+    struct mechanism mechanism = {AES_GCM, &gcm, sizeof gcm};
+    if (!whole || !out || !room || *room < length || told->tag_bits != 128) rv = ARGUMENTS_BAD;
+    if (rv == OK) rv = real->at[C_DecryptInit_](session, (ulong)&mechanism, messages[DECRYPTING][session].key, 0, 0, 0, 0, 0, 0);
+    if (rv == OK) {
+        memcpy(whole, secret, length);
+        memcpy(whole + length, told->tag, 16);
+        /* SoftHSM has no code of its own for a tag that is wrong. */
+        if (real->at[C_Decrypt_](session, (ulong)whole, length + 16, (ulong)out, (ulong)room, 0, 0, 0, 0) != OK) rv = AEAD_DECRYPT_FAILED;
+    }
+    free(whole);
+    return rv;
+}
+
 static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong f, ulong g, ulong h, ulong i)
 {
     const struct mechanism *asked = (const struct mechanism *)b;
@@ -295,11 +336,19 @@ static ulong pass(int number, ulong a, ulong b, ulong c, ulong d, ulong e, ulong
     case C_MessageEncryptInit_: return begin_messages(ENCRYPTING, a, asked, c);
     case C_EncryptMessage_: return encrypt_message(a, (struct gcm_message *)b, d, e, f, g, (byte *)h, (ulong *)i);
     case C_MessageEncryptFinal_: return end_messages(ENCRYPTING, a);
+    case C_MessageDecryptInit_: return begin_messages(DECRYPTING, a, asked, c);
+    case C_DecryptMessage_: return decrypt_message(a, (struct gcm_message *)b, d, e, (const byte *)f, g, (byte *)h, (ulong *)i);
+    case C_MessageDecryptFinal_: return end_messages(DECRYPTING, a);
     case C_MessageSignInit_: return begin_messages(SIGNING, a, asked, c);
     case C_SignMessage_: return sign_message(a, d, e, f, (ulong *)g);
     case C_SignMessageBegin_: return begin_signing(a);
     case C_SignMessageNext_: return sign_next(a, d, e, f, (ulong *)g);
     case C_MessageSignFinal_: return end_messages(SIGNING, a);
+    case C_MessageVerifyInit_: return begin_messages(VERIFYING, a, asked, c);
+    case C_VerifyMessage_: return verify_message(a, d, e, f, g);
+    case C_VerifyMessageBegin_: return begin_verifying(a);
+    case C_VerifyMessageNext_: return verify_next(a, d, e, f, g);
+    case C_MessageVerifyFinal_: return end_messages(VERIFYING, a);
     case C_GetMechanismInfo_:
         if (wraps_with()) return tell_info(a, b, (struct mechanism_info *)c);
         break;

@@ -1,4 +1,4 @@
-"""Operations of messages (PKCS #11 3.2, sections 5.9 and 5.14) at pools: signing goes on at another member, encrypting does not, since the token makes the IVs."""
+"""Operations of messages (PKCS #11 3.2, sections 5.9, 5.11, 5.14 and 5.16) at pools: they go on at another member, but for encrypting, since the token makes the IVs."""
 
 from collections.abc import Callable
 from itertools import count
@@ -9,7 +9,13 @@ from tests.daemon.pool.members import Pools
 from tests.daemon.pool.tokens import pool as section
 
 from keyway.cryptoki import RV, Mechanism, Null, Output, Room, Structured, Unchanged
-from keyway.cryptoki.constants import CKG_GENERATE_RANDOM, CKM_AES_GCM, CKO_SECRET_KEY
+from keyway.cryptoki.constants import (
+    CKG_GENERATE_RANDOM,
+    CKG_NO_GENERATE,
+    CKM_AES_GCM,
+    CKO_PUBLIC_KEY,
+    CKO_SECRET_KEY,
+)
 
 MEMBERS = ("one", "two", "three")
 OPTIONS = {"version": "3.0"}
@@ -25,14 +31,13 @@ GCM_PARAMS, GCM_MESSAGE_PARAMS = 42, 44
 MESSAGES = [b"the first", b"", b"another one", b"the last"]
 PARTS = [b"a first part, ", b"a second one, ", b"and a third"]
 EXTRA = b"what is not encrypted"
+KINDS = ("Sign", "Verify", "Encrypt", "Decrypt")
 both = pytest.mark.parametrize("slot", [FAILOVER, BALANCE], ids=["failover", "balance"])
 
 
 def lose(pools: Pools) -> None:
     """Kill the member at which a message operation was begun."""
-    (serving,) = (
-        each for each in pools.members if each.calls("C_MessageSignInit") or each.calls("C_MessageEncryptInit")
-    )
+    (serving,) = (each for each in pools.members if any(each.calls(f"C_Message{what}Init") for what in KINDS))
     serving.kill()
 
 
@@ -106,6 +111,19 @@ def test_signing_in_parts_that_are_longer_than_what_is_kept(pools):
         assert app.signed(app.object("rsa")) == RV.CKR_OK
 
 
+def test_messages_that_are_over_take_no_room(pools):
+    with App(pools.daemon, SMALL) as app:
+        key = app.object("rsa")
+        expected = app.sign(key, PARTS[0])
+        app.good("C_MessageSignInit", RSA, key, target=1)
+        for number in range(6):
+            if number == 5:
+                lose(pools)
+            app.good("C_SignMessageBegin", NONE, target=1)
+            assert signature(app.good("C_SignMessageNext", NONE, PARTS[0], ROOM, target=1)) == expected
+        app.good("C_MessageSignFinal", target=1)
+
+
 @both
 @pytest.mark.parametrize("words", ["exit", "exit-after"])
 def test_a_member_that_is_lost_with_a_signature(pools, slot, words):
@@ -118,6 +136,63 @@ def test_a_member_that_is_lost_with_a_signature(pools, slot, words):
         for _ in range(3):
             assert signature(app.good("C_SignMessage", NONE, MESSAGES[0], ROOM, target=1)) == expected
         app.good("C_MessageSignFinal", target=1)
+
+
+def verified(app: App, message: bytes, made: bytes) -> int:
+    """Verify a message, and return the RV."""
+    return app.call("C_VerifyMessage", NONE, message, made, target=1)[0]
+
+
+@both
+@pytest.mark.parametrize("at", [None, *range(6)])
+def test_verifying_whole_messages(pools, slot, at):
+    """Whichever call the member is lost before; and a signature that is refused ends nothing."""
+    with App(pools.daemon, slot) as app:
+        key = app.object("rsa")
+        made = [app.sign(key, each) for each in MESSAGES]
+        before = lost_before(pools, at)
+        app.good("C_MessageVerifyInit", RSA, app.object("rsa", CKO_PUBLIC_KEY), target=1)
+        for wrong, each in ((False, MESSAGES[0]), (True, MESSAGES[1]), (False, MESSAGES[2]), (False, MESSAGES[3])):
+            before()
+            signed = made[MESSAGES.index(each)]
+            rv = verified(app, b"another" if wrong else each, signed)
+            assert rv == (RV.CKR_SIGNATURE_INVALID if wrong else RV.CKR_OK)
+        before()
+        assert verified(app, MESSAGES[0], made[0][:-1]) == RV.CKR_SIGNATURE_LEN_RANGE
+        before()
+        app.good("C_MessageVerifyFinal", target=1)
+        assert verified(app, MESSAGES[0], made[0]) == RV.CKR_OPERATION_NOT_INITIALIZED
+
+
+@both
+@pytest.mark.parametrize("at", [None, *range(7)])
+def test_verifying_messages_in_parts(pools, slot, at):
+    with App(pools.daemon, slot) as app:
+        signed = app.sign(app.object("rsa"), b"".join(PARTS))
+        before = lost_before(pools, at)
+        app.good("C_MessageVerifyInit", RSA, app.object("rsa", CKO_PUBLIC_KEY), target=1)
+        for last, expected in ((b"something else", RV.CKR_SIGNATURE_INVALID), (PARTS[-1], RV.CKR_OK)):
+            before()
+            app.good("C_VerifyMessageBegin", NONE, target=1)
+            for part in PARTS[:-1]:
+                before()
+                app.good("C_VerifyMessageNext", NONE, part, NONE, target=1)
+            before()
+            assert app.call("C_VerifyMessageNext", NONE, last, signed, target=1)[0] == expected
+        app.good("C_MessageVerifyFinal", target=1)
+
+
+@both
+@pytest.mark.parametrize("words", ["exit", "exit-after"])
+def test_a_member_that_is_lost_while_it_verifies(pools, slot, words):
+    with App(pools.daemon, slot) as app:
+        signed = app.sign(app.object("rsa"), MESSAGES[0])
+        for each in pools.members[:2]:
+            each.does_once("C_VerifyMessage", words)
+        app.good("C_MessageVerifyInit", RSA, app.object("rsa", CKO_PUBLIC_KEY), target=1)
+        for message, expected in ((b"another", RV.CKR_SIGNATURE_INVALID), (MESSAGES[0], RV.CKR_OK)):
+            assert verified(app, message, signed) == expected
+        app.good("C_MessageVerifyFinal", target=1)
 
 
 def encrypted(app: App, text: bytes) -> tuple[int, bytes, bytes]:
@@ -178,3 +253,56 @@ def test_encrypting_is_over_when_its_member_is_lost(pools, slot, words):
         assert rv == RV.CKR_OK
         app.good("C_MessageEncryptFinal", target=1)
         assert decrypted(app, key, iv, secret) == b"two"
+
+
+def opened(app: App, iv: bytes, secret: bytes, extra: bytes = EXTRA) -> tuple[int, bytes]:
+    """Decrypt a message with its tag behind it, and return RV and text."""
+    told = Structured(GCM_MESSAGE_PARAMS, (iv, 0, CKG_NO_GENERATE, secret[-16:], 128))
+    rv, values = app.call("C_DecryptMessage", told, extra, secret[:-16], ROOM, target=1)
+    if rv:
+        return rv, b""
+    _, output = values
+    assert isinstance(output, Output)
+    return rv, output.data or b""
+
+
+def sealed(app: App, key: int) -> list[tuple[bytes, bytes]]:
+    """Encrypt all messages, and return IV and secret of each."""
+    app.good("C_MessageEncryptInit", Mechanism(CKM_AES_GCM, NONE), key, target=1)
+    made = [encrypted(app, each)[1:] for each in MESSAGES]
+    app.good("C_MessageEncryptFinal", target=1)
+    return made
+
+
+@both
+@pytest.mark.parametrize("at", [None, *range(6)])
+def test_decrypting(pools, slot, at):
+    """Whichever call the member is lost before: each text is that of its message, and one that is refused ends nothing."""
+    with App(pools.daemon, slot) as app:
+        key = app.object("aes", CKO_SECRET_KEY)
+        made = sealed(app, key)
+        for each in pools.members:
+            each.forget()
+        before = lost_before(pools, at)
+        app.good("C_MessageDecryptInit", Mechanism(CKM_AES_GCM, NONE), key, target=1)
+        before()
+        assert opened(app, *made[0], extra=b"other") == (RV.CKR_AEAD_DECRYPT_FAILED, b"")
+        for text, (iv, secret) in zip(MESSAGES, made, strict=True):
+            before()
+            assert opened(app, iv, secret) == (RV.CKR_OK, text)
+        before()
+        app.good("C_MessageDecryptFinal", target=1)
+        assert opened(app, *made[0])[0] == RV.CKR_OPERATION_NOT_INITIALIZED
+
+
+@both
+@pytest.mark.parametrize("words", ["exit", "exit-after"])
+def test_a_member_that_is_lost_while_it_decrypts(pools, slot, words):
+    with App(pools.daemon, slot) as app:
+        key = app.object("aes", CKO_SECRET_KEY)
+        made = sealed(app, key)
+        for each in pools.members[:2]:
+            each.does_once("C_DecryptMessage", words)
+        app.good("C_MessageDecryptInit", Mechanism(CKM_AES_GCM, NONE), key, target=1)
+        assert [opened(app, *each) for each in made] == [(RV.CKR_OK, text) for text in MESSAGES]
+        app.good("C_MessageDecryptFinal", target=1)

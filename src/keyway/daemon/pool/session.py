@@ -6,7 +6,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from keyway.cryptoki import CALLS, RV, Step
+from keyway.cryptoki import CALLS, RV, Call, Step
 from keyway.gateway.pool.binding import SessionFacts
 from keyway.wire.ahead import READ_AHEAD
 from keyway.wire.header import HEADER_SIZE
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal", "PoolCall", "PoolSession", "call_name"]
 
-_DOES_NOT_FIT: Final = frozenset({RV.CKR_SIGNATURE_INVALID, RV.CKR_SIGNATURE_LEN_RANGE})
 _HAS_OUTPUT: Final = frozenset(
     call.number for call in CALLS if any(argument.kind == "buffer" for argument in call.args)
 )
@@ -26,6 +25,8 @@ _HAS_OUTPUT: Final = frozenset(
 _KEEP: Final = frozenset({RV.CKR_BUFFER_TOO_SMALL, RV.CKR_ARGUMENTS_BAD})
 """RVs after which an operation is still active: the first by the standard, the other with some tokens. One that is taken for active and is not
 only keeps the session where it is until the next."""
+_MESSAGES: Final = frozenset(call.operation for call in CALLS if call.operation.startswith("message-"))
+"""Operations that their last call ends, and no message that is refused (PKCS #11 3.2, sections 5.9, 5.11, 5.14 and 5.16)."""
 _WHOLE_MESSAGES: Final = frozenset({"C_EncryptMessage", "C_DecryptMessage", "C_SignMessage", "C_VerifyMessage"})
 """Calls of a message operation that leave no trace in it."""
 _ENDS: Final = frozenset({Step.WHOLE, Step.END})
@@ -86,6 +87,11 @@ class Journal:
             self.spoil()
         elif self.is_complete:
             self.requests.append((frame, data))
+
+    def forget_message(self, operation: str) -> None:
+        """Forget the message that was under way in an operation of messages: it is over, and has left no trace there."""
+        self.requests = [each for each in self.requests if not _is_of_message(each[0], operation)]
+        self._size = sum(len(data) for _, data in self.requests)
 
     def spoil(self) -> None:
         """Note that the operations can't be made again."""
@@ -185,6 +191,9 @@ class PoolSession:
             return
         if not is_fused and name not in self.operations and name != "dual" and not self.state_was_set:
             return
+        if name in _MESSAGES and row.step is Step.CONTINUE and rv != RV.CKR_OPERATION_NOT_INITIALIZED:
+            self._note_message(row, frame, data, rv)
+            return
         goes_on = rv in _KEEP or (
             rv == RV.CKR_OK
             and (
@@ -202,7 +211,14 @@ class PoolSession:
         if is_fused:
             self._began(name, lane)
             self.journal.add(frame, data)
-        elif row.step not in _ENDS and rv == RV.CKR_OK and row.name not in _WHOLE_MESSAGES:
+        elif row.step not in _ENDS and rv == RV.CKR_OK:
+            self.journal.add(frame, data)
+
+    def _note_message(self, row: Call, frame: Frame, data: bytes, rv: int) -> None:
+        is_under_way = rv in _KEEP or (rv == RV.CKR_OK and row.name not in _WHOLE_MESSAGES)
+        if not is_under_way or row.name.endswith("Begin"):
+            self.journal.forget_message(row.operation)
+        if is_under_way and rv == RV.CKR_OK:
             self.journal.add(frame, data)
 
     def end_operations(self) -> None:
@@ -225,6 +241,11 @@ class PoolSession:
         self.operations.discard(name)
         if not self.operations or self.state_was_set:
             self.end_operations()
+
+
+def _is_of_message(frame: Frame, operation: str) -> bool:
+    row = CALLS[frame[1] - 1]
+    return row.operation == operation and row.step is Step.CONTINUE
 
 
 def call_name(frame: Frame) -> str:
