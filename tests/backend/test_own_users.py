@@ -1,5 +1,8 @@
 """Users of hosts."""
 
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,3 +30,9 @@ def test_with_too_many_some_share_one():
     numbers = [users.of(str(number)) for number in range(COUNT + 3)]
     assert len(set(numbers[:COUNT])) == COUNT
     assert set(numbers) == set(range(FIRST, FIRST + COUNT))
+
+
+@pytest.mark.parametrize("page", ["guides/isolation.md", "reference/configuration.md"])
+def test_the_numbers_are_those_that_the_documentation_names(page):
+    text = (Path(__file__).parents[2] / "docs" / page).read_text()
+    assert f"a number from {FIRST} to {FIRST + COUNT - 1}" in text

@@ -1,6 +1,7 @@
 """Sandboxes that can't be had, or in which a real module works."""
 
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,9 @@ from keyway.cryptoki.constants import CKM_SHA256_RSA_PKCS
 from keyway.wire.codec import decode_reply
 
 NOT_SEPARATED = "their user is the daemon's: Operation not permitted (os error 1)"
-WITHOUT_LANDLOCK = (sys.executable, str(Path(__file__).parent / "without_landlock.py"))
+WITHOUT = (sys.executable, str(Path(__file__).parent / "without_call.py"))
+WITHOUT_LANDLOCK = (*WITHOUT, "444")
+WITHOUT_SECCOMP = (*WITHOUT, {"x86_64": "317", "aarch64": "277"}[platform.machine()])
 
 
 @needs_landlock
@@ -88,6 +91,22 @@ def test_too_little_memory_keeps_hosts_from_starting(start, home, module):
 def test_what_is_demanded_of_an_old_kernel_keeps_hosts_from_starting(start, home, module):
     daemon = start(two_backends(home, module, '{ read = ["/tmp"] }'), program=WITHOUT_LANDLOCK)
     check_that_hosts_are_refused(daemon, "sandbox: read and write need Landlock")
+
+
+def test_a_network_that_shall_be_closed_and_can_not_be_keeps_hosts_from_starting(start, home, module):
+    daemon = start(two_backends(home, module, "{ network = false }"), program=WITHOUT_SECCOMP)
+    check_that_hosts_are_refused(daemon, "sandbox: network, processes and memory need seccomp")
+
+
+def test_a_network_that_nobody_has_closed_and_can_not_be_is_a_warning(start, home, module):
+    daemon = start(two_backends(home, module, "{}"), program=WITHOUT_SECCOMP)
+    with RawClient(daemon.socket) as client:
+        client.initialize()
+        assert label_of(client, HOSTILE) == "hostile"
+    until(lambda: daemon.events("module hosts are less confined"), "it is told")
+    assert all(
+        "system calls are not filtered" in each["lacking"] for each in daemon.events("module hosts are less confined")
+    )
 
 
 def test_what_an_old_kernel_lacks_is_told_once(start, home, module):

@@ -1,4 +1,4 @@
-"""Runs keyway on a kernel that seems to have no Landlock: its first system call is answered with ENOSYS."""
+"""Runs keyway on a kernel that seems to lack a system call, whose number is the first argument: it is answered with ENOSYS."""
 
 import ctypes
 import os
@@ -7,7 +7,7 @@ import sys
 
 PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 LOAD, JUMP_EQUAL, ANSWER = 0x20, 0x15, 0x06
-ALLOW, ENOSYS, LANDLOCK_CREATE_RULESET = 0x7FFF0000, 0x00050000 | 38, 444
+ALLOW, ENOSYS = 0x7FFF0000, 0x00050000 | 38
 
 
 class Program(ctypes.Structure):
@@ -19,7 +19,7 @@ def main() -> None:
         struct.pack("=HBBI", *each)
         for each in [
             (LOAD, 0, 0, 0),
-            (JUMP_EQUAL, 0, 1, LANDLOCK_CREATE_RULESET),
+            (JUMP_EQUAL, 0, 1, int(sys.argv[1])),
             (ANSWER, 0, 0, ENOSYS),
             (ANSWER, 0, 0, ALLOW),
         ]
@@ -29,7 +29,7 @@ def main() -> None:
     for arguments in [(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program))]:
         if libc.prctl(*arguments) != 0:
             raise OSError(ctypes.get_errno(), "prctl")
-    os.execv(sys.executable, [sys.executable, "-m", "keyway.cli", *sys.argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-m", "keyway.cli", *sys.argv[2:]])
 
 
 main()
